@@ -1,0 +1,33 @@
+# Two commands set up everything on a fresh Debian machine (git, make, Python 3.11 or later; root or sudo).
+PYTHON ?= python3
+VENV ?= .venv
+ONCE ?=
+ORTHANC_PORT ?= 18042
+HOME_FOLDER ?= .run
+
+.PHONY: run test check setup setup-test format clean
+
+run: setup  ## start a node with a local Orthanc, send two phantom studies, show the results, keep serving
+	@$(VENV)/bin/chexnode demo --home $(HOME_FOLDER) --orthanc-port $(ORTHANC_PORT) $(if $(ONCE),--once)
+
+test: setup-test check  ## static checks and every test
+	@$(VENV)/bin/python -m pytest
+
+check: setup-test  ## format, lint, types, import contracts
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+setup:
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh deploy/setup.sh training
+
+setup-test:
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh deploy/setup.sh test
+
+format: setup-test
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf .run .test-artefacts build *.egg-info

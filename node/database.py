@@ -1,0 +1,113 @@
+"""Migrations of the ledger by Alembic, and `chexnode db`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Connection, func, select, text
+
+import schemas.migrations
+from node.ledger import Ledger
+from schemas.settings import load_settings
+from schemas.tables import Base
+
+#: Any number, the same in every process: PostgreSQL advisory lock under which one process migrates.
+_ADVISORY_LOCK = 0x43585244
+
+
+def upgrade(ledger: Ledger, revision: str = "head") -> None:
+    """Bring the ledger to `revision`. Safe when several processes start at once and when run again."""
+    _run(ledger, lambda config: command.upgrade(config, revision))
+
+
+def downgrade(ledger: Ledger, revision: str) -> None:
+    """Take the ledger back to `revision` ("base" removes every table)."""
+    _run(ledger, lambda config: command.downgrade(config, revision))
+
+
+def current_revision(ledger: Ledger) -> str | None:
+    """The ledger's revision; None for an empty database."""
+    with ledger.engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def head_revision() -> str | None:
+    """The revision that this software works with."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def make_migration(ledger: Ledger, message: str) -> None:
+    """Write the migration from the ledger's present tables to schemas/tables.py (for developers)."""
+    _run(ledger, lambda config: command.revision(config, message=message, autogenerate=True))
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(schemas.migrations.__file__).parent))
+    return config
+
+
+def _run(ledger: Ledger, action: Callable[[Config], object]) -> None:
+    config = _config()
+    with ledger.engine.begin() as connection:
+        _lock(connection)
+        config.attributes["connection"] = connection
+        action(config)
+
+
+def _lock(connection: Connection) -> None:
+    # SQLite needs none: the transaction began with BEGIN IMMEDIATE.
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+
+
+@click.group("db")
+def db_group() -> None:
+    """Create, upgrade and inspect the ledger (SQLite or PostgreSQL, as the settings say)."""
+
+
+def _ledger() -> Ledger:
+    settings = load_settings()
+    settings.home.mkdir(parents=True, exist_ok=True)
+    return Ledger(settings.resolved_ledger_url)
+
+
+@db_group.command("upgrade")
+@click.argument("revision", default="head")
+def upgrade_command(revision: str) -> None:
+    """Apply the migrations up to REVISION (default: all)."""
+    ledger = _ledger()
+    upgrade(ledger, revision)
+    Console().print(f"ledger at revision [bold]{current_revision(ledger)}[/]")
+
+
+@db_group.command("downgrade")
+@click.argument("revision")
+@click.confirmation_option(prompt="Going back may drop columns with their content. Have you a backup?")
+def downgrade_command(revision: str) -> None:
+    """Take the ledger back to REVISION."""
+    ledger = _ledger()
+    downgrade(ledger, revision)
+    Console().print(f"ledger at revision [bold]{current_revision(ledger)}[/]")
+
+
+@db_group.command("status")
+def status_command() -> None:
+    """Show the revision and how many rows each table has. Status 1 when migrations are missing."""
+    ledger, console = _ledger(), Console()
+    current, head = current_revision(ledger), head_revision()
+    console.print(f"revision [bold]{current}[/], this software wants [bold]{head}[/]")
+    if current != head:
+        console.print("Run [bold]chexnode db upgrade[/].")
+        raise click.exceptions.Exit(1)
+    table = Table("table", "rows")
+    with ledger.read() as session:
+        for each in Base.metadata.sorted_tables:
+            table.add_row(each.name, str(session.scalar(select(func.count()).select_from(each))))
+    console.print(table)

@@ -1,0 +1,40 @@
+"""Delivery into a folder, STUDY/SERIES/INSTANCE.dcm: where there is no PACS."""
+
+import os
+from pathlib import Path
+
+from node.delivery.parcel import Parcel
+from schemas.errors import DeliveryError
+from schemas.settings import FolderDestination
+
+
+class FolderSender:
+    """Writes files whole: a reader never sees half an object."""
+
+    def __init__(self, destination: FolderDestination) -> None:
+        self._root = destination.path
+
+    def send(self, parcel: Parcel) -> str:
+        """Write the object durably. Raises DeliveryError when the folder cannot be written."""
+        folder = self._root / parcel.study_instance_uid / parcel.series_instance_uid
+        target = folder / f"{parcel.sop_instance_uid}.dcm"
+        draft = folder / f".{parcel.sop_instance_uid}.draft"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with draft.open("wb") as stream:
+                stream.write(parcel.content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            draft.rename(target)
+            _sync(folder)
+        except OSError as error:
+            raise DeliveryError(f"{target}: {error.strerror}.") from error
+        return f"written to {target}"
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

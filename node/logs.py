@@ -1,0 +1,34 @@
+"""Logging: structlog, one line per event on standard error; JSON when CHEXNODE_LOG_FORMAT=json.
+
+Studies are named by UID, never a patient.
+"""
+
+import logging
+import os
+import sys
+
+import structlog
+
+
+def configure_logs() -> None:
+    """Set up logging for a process of the node. Called once by each long-running command."""
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if os.environ.get("CHEXNODE_LOG_FORMAT") == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )

@@ -1,0 +1,93 @@
+"""The object store: bytes under their SHA-256, in a folder. Put first, then one short ledger commit of digests.
+
+What a call has returned for survives kill -9 and power loss: fsync the file, rename, fsync the folder.
+"""
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from schemas.errors import ObjectMissingError, OutOfResourcesError
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
+
+
+class FolderObjectStore:
+    """Objects in `root`/ab/cd/SHA256, received files on their way in `root`/incoming (the same file system)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.incoming = root / "incoming"
+        try:
+            self.incoming.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutOfResourcesError(f"{root} cannot be made: {error.strerror}.") from error
+
+    def path(self, sha256: str) -> Path:
+        """Where the object lies, whether it is there or not."""
+        return self.root / sha256[:2] / sha256[2:4] / sha256
+
+    def adopt(self, source: Path) -> str:
+        """Move a file of the store's own file system in; returns its SHA-256 (hex). Durable when it returns.
+
+        Raises OutOfResourcesError when the disk is full or read-only; `source` is then still there.
+        """
+        try:
+            with source.open("rb") as stream:
+                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+                os.fsync(stream.fileno())
+            target = self.path(sha256)
+            self._make_folder(target.parent)
+            source.rename(target)
+            _sync_folder(target.parent)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise OutOfResourcesError(f"{self.root}: {error.strerror}.") from error
+            raise
+        return sha256
+
+    def put(self, content: bytes) -> str:
+        """Keep `content`; returns its SHA-256 (hex). Durable when it returns. Raises OutOfResourcesError."""
+        descriptor, name = tempfile.mkstemp(dir=self.incoming, prefix="put-")
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
+            return self.adopt(Path(name))
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise OutOfResourcesError(f"{self.root}: {error.strerror}.") from error
+            raise
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    def get(self, sha256: str) -> bytes:
+        """The object's bytes, checked. Raises ObjectMissingError when absent or damaged."""
+        try:
+            content = self.path(sha256).read_bytes()
+        except FileNotFoundError as error:
+            raise ObjectMissingError(f"{sha256} is not in {self.root}.") from error
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ObjectMissingError(f"{sha256} in {self.root} has other content: restore it from a backup.")
+        return content
+
+    def __iter__(self) -> Iterator[str]:
+        """SHA-256 of every object."""
+        for path in self.root.glob("??/??/*"):
+            yield path.name
+
+    def _make_folder(self, folder: Path) -> None:
+        for level in (folder.parent, folder):
+            if not level.is_dir():
+                level.mkdir(exist_ok=True)
+                _sync_folder(level.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,45 @@
+"""Reading results back from where they were delivered: the proof that they are there."""
+
+from pathlib import Path
+
+from dicomweb_client import DICOMwebClient
+from pydicom import Dataset, dcmread
+from sqlalchemy import select
+
+from node.ledger import Ledger
+from node.object_store import FolderObjectStore
+from schemas.errors import DeliveryError
+from schemas.settings import Destination, FolderDestination, Settings
+from schemas.tables import Delivery, Result, StoredObject, Study, WorkState
+
+
+def read_back(ledger: Ledger, settings: Settings, study_instance_uid: str) -> int:
+    """Fetch every object of the study's current results from every destination that took it and compare it.
+
+    Returns the number of objects. Raises DeliveryError that names the first one that is missing or differs.
+    """
+    store = FolderObjectStore(Path(settings.home) / "objects")
+    destinations = {destination.name: destination for destination in settings.destinations}
+    with ledger.read() as session:
+        delivered = session.execute(
+            select(Delivery.destination, StoredObject)
+            .join(StoredObject, Delivery.object_id == StoredObject.id)
+            .join(Result, StoredObject.result_id == Result.id)
+            .join(Study, Result.study_id == Study.id)
+            .where(Study.study_instance_uid == study_instance_uid, Result.current, Delivery.state == WorkState.DONE)
+        ).all()
+    for name, stored in delivered:
+        assert stored.sha256
+        sent = dcmread(store.path(stored.sha256))
+        found = _fetch(destinations[name], study_instance_uid, stored)
+        if found != sent:
+            raise DeliveryError(f"{name} returns another object than was sent as {stored.sop_instance_uid}.")
+    return len(delivered)
+
+
+def _fetch(destination: Destination, study_instance_uid: str, stored: StoredObject) -> Dataset:
+    if isinstance(destination, FolderDestination):
+        folder = destination.path / study_instance_uid / stored.series_instance_uid
+        return dcmread(folder / f"{stored.sop_instance_uid}.dcm")
+    client = DICOMwebClient(f"{destination.url.rstrip('/')}/{destination.dicomweb_root.strip('/')}")
+    return client.retrieve_instance(study_instance_uid, stored.series_instance_uid, stored.sop_instance_uid)

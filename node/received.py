@@ -1,0 +1,144 @@
+"""A received Part 10 file as the ledger sees it: its identity and its three digests, read without decoding a pixel.
+
+The three digests tell a duplicate, changed pixels and a changed header apart:
+- data set: the bytes after group 0002 as they came;
+- pixels: transfer syntax, image module (group 0028 without spacing, Presentation LUT Shape) and everything from Pixel
+  Data (7FE0,0010) on;
+- header: every other element.
+"""
+
+import hashlib
+import mmap
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any, cast
+
+from pydicom import Dataset, dcmread
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.tag import BaseTag
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from schemas.errors import IdentityError, NotDicomError
+
+#: Pixel Spacing and its calibration describe the patient's geometry, not what the network sees.
+_SPACING = {0x00280030, 0x00280A02, 0x00280A04}
+_PRESENTATION_LUT_SHAPE = 0x20500020
+_PIXEL_DATA = {0x7FE00008, 0x7FE00009, 0x7FE00010}
+
+
+@dataclass(frozen=True)
+class ReceivedFile:
+    """What is known of a received object."""
+
+    path: Path
+    #: Data set up to Pixel Data.
+    header: Dataset
+    has_pixel_data: bool
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    transfer_syntax_uid: str
+    patient_id: str
+    #: SHA-256, hex.
+    dataset_digest: str
+    pixel_digest: str
+    header_digest: str
+
+
+def read_received(path: Path) -> ReceivedFile:
+    """Read identity and digests of the Part 10 file at `path`.
+
+    Raises NotDicomError when it cannot be parsed, IdentityError when it does not say which object it is.
+    """
+    try:
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return _read(path, content)
+    except (NotDicomError, IdentityError):
+        raise
+    except Exception as error:
+        raise NotDicomError(f"Parsing failed: {type(error).__name__}: {error}") from error
+
+
+def _read(path: Path, content: mmap.mmap) -> ReceivedFile:
+    source: IO[bytes] = cast(IO[bytes], content)
+    header = dcmread(source, stop_before_pixels=True)
+    meta = header.file_meta
+    syntax = UID(str(meta.get("TransferSyntaxUID", "")))
+    if not syntax:
+        raise NotDicomError("The file meta information names no transfer syntax.")
+    # Preamble, "DICM", the group length element itself, and what it counts (PS3.10 section 7.1).
+    start = 132 + 12 + int(meta.FileMetaInformationGroupLength)
+    if syntax == DeflatedExplicitVRLittleEndian:
+        whole = dcmread(BytesIO(content[:]))
+        pixels_at, tail = 0, _pixel_elements(whole)
+    else:
+        # dcmread() left the stream at the Pixel Data element, or at the end where there is none.
+        pixels_at, tail = content.tell(), b""
+
+    image, rest = hashlib.sha256(syntax.encode()), hashlib.sha256()
+    for tag in sorted(header.keys()):
+        _update(image if _is_image(tag) else rest, header.get_item(tag))
+    with memoryview(content) as view:
+        dataset_digest = hashlib.sha256(view[start:]).hexdigest()
+        image.update(tail or view[pixels_at:])
+        # More than the element's own tag, VR and length.
+        has_pixel_data = len(tail or view[pixels_at:]) > 12
+    return ReceivedFile(
+        path=path,
+        header=header,
+        has_pixel_data=has_pixel_data,
+        sop_class_uid=_uid(header, "SOPClassUID"),
+        sop_instance_uid=_uid(header, "SOPInstanceUID"),
+        series_instance_uid=_uid(header, "SeriesInstanceUID"),
+        study_instance_uid=_uid(header, "StudyInstanceUID"),
+        transfer_syntax_uid=str(syntax),
+        patient_id=text(header, "PatientID"),
+        dataset_digest=dataset_digest,
+        pixel_digest=image.hexdigest(),
+        header_digest=rest.hexdigest(),
+    )
+
+
+def text(header: Dataset, keyword: str) -> str:
+    """The value as text, "" when absent, empty or unreadable; undecodable characters are replaced, NUL dropped."""
+    try:
+        value = header.get(keyword)
+    except Exception:  # noqa: BLE001 - a value that pydicom cannot convert must not stop the reception
+        return ""
+    return "" if value is None else str(value).replace("\0", "").strip()
+
+
+def _uid(header: Dataset, keyword: str) -> str:
+    value = text(header, keyword)
+    if not value:
+        raise IdentityError(f"{keyword} is missing or empty; the sender has to supply it.")
+    if len(value) > 64:
+        raise IdentityError(f"{keyword} is longer than 64 characters.")
+    return value
+
+
+def _is_image(tag: BaseTag) -> bool:
+    return (tag.group == 0x0028 and tag not in _SPACING) or tag == _PRESENTATION_LUT_SHAPE
+
+
+def _pixel_elements(dataset: Dataset) -> bytes:
+    digest = hashlib.sha256()
+    present = [tag for tag in sorted(dataset.keys()) if tag in _PIXEL_DATA]
+    for tag in present:
+        _update(digest, dataset.get_item(tag))
+    return digest.digest() if present else b""
+
+
+def _update(digest: Any, element: DataElement | RawDataElement) -> None:
+    digest.update(f"{int(element.tag):08x}{element.VR}".encode())
+    if isinstance(element, RawDataElement):
+        digest.update(element.value or b"")
+    elif element.VR == "SQ":
+        for item in element.value:
+            for tag in sorted(item.keys()):
+                _update(digest, item.get_item(tag))
+            digest.update(b"|")
+    else:
+        digest.update(repr(element.value).encode())

@@ -1,0 +1,217 @@
+"""Reception: from a received file to ledger rows, one transaction, after which the sender may be told "success".
+
+Called by the DIMSE service and by the start-up reconciliation; both modes of running and all peers go through here.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from time import monotonic
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from node.ledger import Ledger, now
+from node.object_store import FolderObjectStore
+from node.received import ReceivedFile, text
+from node.routing import Route, RouteReason, route
+from schemas.bundle import Population
+from schemas.settings import Settings
+from schemas.tables import Inference, Instance, Outcome, Reception, Series, StoredObject, Study
+
+log = structlog.get_logger()
+
+
+class Answer(StrEnum):
+    """What became of a received object."""
+
+    KEPT = "kept"
+    #: Byte for byte the data set that we hold already: acknowledged and forgotten.
+    DUPLICATE = "duplicate"
+
+
+@dataclass(frozen=True)
+class ServedBundle:
+    """What reception needs to know of the bundle that analyses new images."""
+
+    digest: str
+    population: Population
+
+
+class ReceptionDesk:
+    """Takes in received files.
+
+    Parameters
+    ----------
+    ledger, store
+        Where rows and bytes go.
+    bundle
+        The bundle that selected images are queued for.
+    """
+
+    def __init__(self, ledger: Ledger, store: FolderObjectStore, settings: Settings, bundle: ServedBundle) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._quiet_seconds = settings.study.quiet_seconds
+        self._bundle = bundle
+
+    def take(self, received: ReceivedFile, calling_ae_title: str, last_byte: float) -> Answer:
+        """Keep the file durably and record it. When this returns, success may be answered.
+
+        `last_byte` is when the last byte came, on time.monotonic().
+        Raises OutOfResourcesError, or the database's error: then nothing was promised.
+        """
+        with self._ledger.read() as session:
+            known = _known_file(session, received)
+        if known and self._store.path(known).exists():
+            received.path.unlink(missing_ok=True)
+            return Answer.DUPLICATE
+        sha256 = self._store.adopt(received.path)
+        self.record(received, sha256, calling_ae_title, last_byte)
+        return Answer.KEPT
+
+    def record(self, received: ReceivedFile, sha256: str, calling_ae_title: str, last_byte: float) -> None:
+        """Record a file that lies in the object store already."""
+        decision = route(received.header, self._bundle.population, has_pixel_data=received.has_pixel_data)
+        outcome = self._ledger.write(
+            lambda session: self._record(session, received, sha256, calling_ae_title, decision, monotonic() - last_byte)
+        )
+        log.info(
+            "received",
+            study=received.study_instance_uid,
+            instance=received.sop_instance_uid,
+            calling=calling_ae_title,
+            outcome=outcome,
+            route=decision.reason,
+        )
+
+    def close_studies(self, study_instance_uids: set[str]) -> None:
+        """The sender released its association: these studies need not wait for quiet."""
+
+        def change(session: Session) -> None:
+            for study in session.scalars(select(Study).where(Study.study_instance_uid.in_(study_instance_uids))):
+                if study.result_due_at is not None:
+                    study.result_due_at = now()
+
+        self._ledger.write(change)
+
+    def _record(
+        self,
+        session: Session,
+        received: ReceivedFile,
+        sha256: str,
+        calling_ae_title: str,
+        decision: Route,
+        age_seconds: float,
+    ) -> Outcome | Answer:
+        if _known_file(session, received):
+            return Answer.DUPLICATE
+        study = session.scalar(select(Study).where(Study.study_instance_uid == received.study_instance_uid))
+        series = session.scalar(select(Series).where(Series.series_instance_uid == received.series_instance_uid))
+        instance = session.scalar(select(Instance).where(Instance.sop_instance_uid == received.sop_instance_uid))
+        conflict = _conflict(received, study, series, instance)
+        outcome = (
+            Outcome.CONFLICT
+            if conflict
+            else Outcome.NEW
+            if instance is None
+            else Outcome.PIXELS_CHANGED
+            if instance.pixel_digest != received.pixel_digest
+            else Outcome.HEADER_CHANGED
+        )
+        session.add(
+            Reception(
+                sop_instance_uid=received.sop_instance_uid,
+                file_sha256=sha256,
+                dataset_digest=received.dataset_digest,
+                calling_ae_title=calling_ae_title,
+                received_at=now(),
+                outcome=outcome,
+                detail=conflict,
+            )
+        )
+        if conflict:
+            return outcome
+        if _is_own(session, received):
+            # Our result coming back is kept with its reception row, and never input.
+            decision = Route(False, RouteReason.OWN_OBJECT, "The object is one of this node's own results.")
+        if study is None:
+            study = Study(
+                study_instance_uid=received.study_instance_uid,
+                patient_id=received.patient_id,
+                accession_number=text(received.header, "AccessionNumber"),
+                first_received_at=now(),
+            )
+            session.add(study)
+        if series is None:
+            series = Series(
+                study=study,
+                series_instance_uid=received.series_instance_uid,
+                modality=text(received.header, "Modality")[:16],
+            )
+            session.add(series)
+        if instance is None:
+            instance = Instance(series=series, sop_instance_uid=received.sop_instance_uid)
+            session.add(instance)
+        instance.sop_class_uid = received.sop_class_uid
+        instance.transfer_syntax_uid = received.transfer_syntax_uid
+        instance.file_sha256 = sha256
+        instance.dataset_digest = received.dataset_digest
+        instance.pixel_digest = received.pixel_digest
+        instance.header_digest = received.header_digest
+        instance.received_at = now() - age_seconds
+        instance.selected = decision.selected
+        instance.route_reason = decision.reason
+        instance.route_explanation = decision.explanation
+        study.last_received_at = now()
+        if decision.selected:
+            study.result_due_at = now() + self._quiet_seconds
+            queue_inference(session, instance.pixel_digest, sha256, self._bundle.digest)
+        return outcome
+
+
+def queue_inference(session: Session, pixel_digest: str, file_sha256: str, bundle_digest: str) -> None:
+    """Make the inference row of these pixels under this bundle due, unless there is one already."""
+    known = select(Inference.id).where(Inference.pixel_digest == pixel_digest, Inference.bundle_digest == bundle_digest)
+    if session.scalar(known) is None:
+        session.add(
+            Inference(
+                pixel_digest=pixel_digest,
+                bundle_digest=bundle_digest,
+                file_sha256=file_sha256,
+                due_at=now(),
+                created_at=now(),
+            )
+        )
+
+
+def _known_file(session: Session, received: ReceivedFile) -> str | None:
+    """SHA-256 of the file that holds this very data set already: the current version, or one that is set aside.
+
+    A version that was superseded since is not looked at: its second coming is a change again.
+    """
+    current = select(Instance.file_sha256).where(
+        Instance.sop_instance_uid == received.sop_instance_uid, Instance.dataset_digest == received.dataset_digest
+    )
+    conflicting = select(Reception.file_sha256).where(
+        Reception.sop_instance_uid == received.sop_instance_uid,
+        Reception.dataset_digest == received.dataset_digest,
+        Reception.outcome == Outcome.CONFLICT,
+    )
+    return session.scalar(current) or session.scalar(conflicting.limit(1))
+
+
+def _is_own(session: Session, received: ReceivedFile) -> bool:
+    own = select(StoredObject.id).where(StoredObject.sop_instance_uid == received.sop_instance_uid)
+    return session.scalar(own) is not None
+
+
+def _conflict(received: ReceivedFile, study: Study | None, series: Series | None, instance: Instance | None) -> str:
+    """Why the object contradicts what the ledger knows, "" when it does not (PS3.5 section 9: UIDs are unique)."""
+    if instance is not None and instance.series.series_instance_uid != received.series_instance_uid:
+        return f"The same SOP Instance UID is known in series {instance.series.series_instance_uid}."
+    if series is not None and series.study.study_instance_uid != received.study_instance_uid:
+        return f"The same Series Instance UID is known in study {series.study.study_instance_uid}."
+    if study is not None and study.patient_id != received.patient_id:
+        return "The same Study Instance UID is known with another Patient ID."
+    return ""

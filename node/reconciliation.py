@@ -1,0 +1,70 @@
+"""Start-up reconciliation of object store and ledger: a file without row, a row without file.
+
+A node may have died between the rename that stored a file and the commit that recorded it. The sender was not told
+"success" then, but the bytes are good: they are recorded as if they had come now.
+"""
+
+import time
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import select
+
+from node.ledger import Ledger
+from node.object_store import FolderObjectStore
+from node.received import read_received
+from node.reception import ReceptionDesk
+from schemas.errors import IdentityError, NotDicomError
+from schemas.identity import MANUFACTURER
+from schemas.tables import Inference, Instance, Reception, StoredObject
+
+log = structlog.get_logger()
+
+#: Calling AE title of a reception that the reconciliation recorded; no peer can have a title in brackets configured
+#: by accident.
+RECONCILED = "[reconciled]"
+#: Files of this age in `incoming` belong to a receiver that is dead.
+_ABANDONED_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """What was found and done."""
+
+    recorded: int
+    missing: list[str]
+
+
+def reconcile(ledger: Ledger, store: FolderObjectStore, desk: ReceptionDesk) -> Reconciliation:
+    """Record files without rows; report instances whose file is gone. Deletes only torn files of dead receivers."""
+    _remove_abandoned(store)
+    with ledger.read() as session:
+        rows: set[str | None] = set()
+        for column in (Reception.file_sha256, Inference.output_sha256, StoredObject.sha256):
+            rows.update(session.scalars(select(column)))
+        needed = {row.file_sha256: row.sop_instance_uid for row in session.scalars(select(Instance))}
+    present = set(store)
+    recorded = sum(_record(store, desk, sha256) for sha256 in sorted(present - rows))
+    missing = [uid for sha256, uid in needed.items() if sha256 not in present]
+    for uid in missing:
+        log.error("the object store has lost the file of an instance; send it again", instance=uid)
+    return Reconciliation(recorded, missing)
+
+
+def _record(store: FolderObjectStore, desk: ReceptionDesk, sha256: str) -> bool:
+    """Record the file when it is a received object; model outputs and results of a lost commit stay unreferenced."""
+    try:
+        received = read_received(store.path(sha256))
+    except (NotDicomError, IdentityError):
+        return False
+    if received.header.get("Manufacturer") == MANUFACTURER:
+        return False
+    desk.record(received, sha256, RECONCILED, time.monotonic())
+    return True
+
+
+def _remove_abandoned(store: FolderObjectStore) -> None:
+    # An hour, not at once: another receiver of the same store may be writing.
+    for path in store.incoming.iterdir():
+        if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,70 @@
+"""The node process: receiver and sweep, until SIGTERM. Everything that it keeps is in the home folder or the ledger."""
+
+import signal
+import threading
+from pathlib import Path
+
+import click
+import structlog
+
+from node.database import upgrade
+from node.dimse import DimseServer
+from node.ledger import Ledger
+from node.logs import configure_logs
+from node.object_store import FolderObjectStore
+from node.presence import present
+from node.queue import Publisher
+from node.reception import ReceptionDesk, ServedBundle
+from node.reconciliation import reconcile
+from node.sweep import Sweep
+from schemas.bundle import bundle_digest, bundle_folder, read_manifest
+from schemas.settings import Settings, load_settings
+
+log = structlog.get_logger()
+
+
+class Node:
+    """Receiver and sweep of one host.
+
+    Raises PortInUseError, BundleError or SettingsError from start() with what to do.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.ledger = Ledger(settings.resolved_ledger_url)
+        self.store = FolderObjectStore(Path(settings.home) / "objects")
+        self.publisher = Publisher(settings)
+        folder = bundle_folder(settings.worker.bundle)
+        bundle = ServedBundle(bundle_digest(folder), read_manifest(folder).population)
+        self.desk = ReceptionDesk(self.ledger, self.store, settings, bundle)
+        self._server = DimseServer(settings.dicom, self.desk, self.store, self.publisher)
+        self._sweep = Sweep(self.ledger, self.publisher, settings)
+
+    def start(self) -> None:
+        """Migrate, reconcile, listen."""
+        upgrade(self.ledger)
+        found = reconcile(self.ledger, self.store, self.desk)
+        log.info("reconciled", recorded=found.recorded, missing=len(found.missing))
+        self._server.start()
+        self._sweep.start()
+
+    def stop(self) -> None:
+        """Stop listening; what was acknowledged is durable already."""
+        self._server.stop()
+        self._sweep.stop()
+        self.ledger.close()
+
+
+@click.command("node")
+def node_command() -> None:
+    """Run the receiver and the sweep; inference and delivery workers are started apart."""
+    configure_logs()
+    settings = load_settings()
+    node = Node(settings)
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    node.start()
+    with present(node.ledger, "node"):
+        stopped.wait()
+    node.stop()

@@ -1,0 +1,63 @@
+"""`chexnode up`: the whole node on one host."""
+
+import time
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+
+from node.database import upgrade
+from node.ledger import Ledger
+from node.logs import configure_logs
+from node.queue import empty_file_broker
+from node.supervisor import Part, Supervisor, check_port, chexnode_part, only_one, stop_signals
+from schemas.settings import Settings, load_settings
+
+
+def node_parts(settings: Settings) -> list[Part]:
+    """The processes of a node with these settings."""
+    parts = [chexnode_part("node", "node"), chexnode_part("worker", "worker")]
+    if settings.destinations:
+        parts.append(chexnode_part("delivery", "delivery"))
+    return parts
+
+
+def make_supervisor(settings: Settings, before: Sequence[Part] = ()) -> Supervisor:
+    """Prepare home folder, broker and ledger, and the supervisor of all parts. Raises PortInUseError early."""
+    dicom = settings.dicom
+    check_port(dicom.host, dicom.port, "The DICOM receiver", "CHEXNODE_DICOM__PORT (dicom.port)")
+    if not settings.broker_url:
+        empty_file_broker(settings)
+    upgrade(Ledger(settings.resolved_ledger_url))
+    return Supervisor([*before, *node_parts(settings)], settings.home / "logs")
+
+
+@click.command("up")
+def up_command() -> None:
+    """Run the whole node on this host until Ctrl-C: receiver, sweep, inference worker and delivery.
+
+    Parts that die are restarted. Their logs are in HOME/logs.
+    """
+    configure_logs()
+    settings = load_settings()
+    console = Console()
+    with only_one(settings.home):
+        supervisor = make_supervisor(settings)
+        dicom = settings.dicom
+        console.print(f"CheXNode listens as [bold]{dicom.ae_title}[/] on {dicom.host}:{dicom.port}; Ctrl-C stops it.")
+        if not dicom.calling_ae_titles:
+            console.print("[yellow]No calling AE title is allowed yet:[/] set dicom.calling_ae_titles.")
+        if not settings.destinations:
+            console.print(
+                "[yellow]No destination is configured:[/] results stay in the ledger. Add \\[\\[destinations]]."
+            )
+        try:
+            with stop_signals():
+                supervisor.start()
+                while True:
+                    time.sleep(0.2)
+                    supervisor.check()
+        except KeyboardInterrupt:
+            console.print("stopping")
+        finally:
+            supervisor.stop()

@@ -1,0 +1,1 @@
+"""What every part of CheXNode agrees on: documents, vocabulary, settings, errors, database tables."""

@@ -1,0 +1,187 @@
+"""The vocabulary: what CheXNode can say about a chest radiograph, each term with its code and its triage category.
+
+Used by model manifests, result documents, result objects and triage. Code choice and the two terms that are not in
+the standard's dictionaries: docs/decisions/004-vocabulary.md.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+#: Coding scheme of the project for what no standard scheme names (PS3.3 section 8.2: private schemes start with 99).
+PRIVATE_SCHEME = "99CHEXNODE"
+PRIVATE_SCHEME_NAME = "CheXNode concepts"
+
+#: Free-text notice on every surface of a result whose bundle is not cleared for clinical use.
+NOT_FOR_CLINICAL_USE = "Not for clinical use"
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept (PS3.3 section 8.8): value, coding scheme designator, meaning (at most 64 characters)."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+class Category(StrEnum):
+    """Actionable finding category (CID 7035): how soon a finding wants a reader."""
+
+    #: ACR category 1: minutes.
+    IMMEDIATE = "immediate"
+    #: ACR category 2: hours.
+    URGENT = "urgent"
+    #: ACR category 3: days.
+    SOON = "soon"
+
+    @property
+    def code(self) -> Code:
+        return _CATEGORY_CODES[self]
+
+
+_CATEGORY_CODES = {
+    Category.IMMEDIATE: Code("RID49480", "RADLEX", "ACR Category 1 Actionable Finding"),
+    Category.URGENT: Code("RID49481", "RADLEX", "ACR Category 2 Actionable Finding"),
+    Category.SOON: Code("RID49482", "RADLEX", "ACR Category 3 Actionable Finding"),
+}
+
+
+class Finding(StrEnum):
+    """A finding that a classification head scores once per image."""
+
+    PLEURAL_EFFUSION = "pleural_effusion"
+    PNEUMOTHORAX = "pneumothorax"
+    CONSOLIDATION = "consolidation"
+    CARDIOMEGALY = "cardiomegaly"
+    NODULE = "nodule"
+
+    @property
+    def code(self) -> Code:
+        return _FINDINGS[self][0]
+
+    @property
+    def site(self) -> Code:
+        """The anatomic site that was evaluated for it (Finding Site, TID 1410)."""
+        return _FINDINGS[self][1]
+
+    @property
+    def category(self) -> Category:
+        return _FINDINGS[self][2]
+
+
+class Device(StrEnum):
+    """A tube or line: presence and position are two things (results section of the design)."""
+
+    ENDOTRACHEAL_TUBE = "endotracheal_tube"
+
+    @property
+    def code(self) -> Code:
+        return Code("26412008", "SCT", "Endotracheal tube")
+
+    @property
+    def site(self) -> Code:
+        return Code("44567001", "SCT", "Trachea")
+
+
+class TubePosition(StrEnum):
+    """Where a tube lies, in the classes that RANZCR CLiP uses; no standard scheme codes malposition."""
+
+    NORMAL = "normal"
+    BORDERLINE = "borderline"
+    ABNORMAL = "abnormal"
+    INCOMPLETELY_IMAGED = "incompletely_imaged"
+
+    @property
+    def code(self) -> Code:
+        return Code(f"POSITION_{self.name}", PRIVATE_SCHEME, f"Device position {self.value.replace('_', ' ')}")
+
+    @property
+    def category(self) -> Category | None:
+        return {TubePosition.ABNORMAL: Category.IMMEDIATE, TubePosition.BORDERLINE: Category.URGENT}.get(self)
+
+
+class Segment(StrEnum):
+    """A region that a dense head outlines."""
+
+    RIGHT_LUNG = "right_lung"
+    LEFT_LUNG = "left_lung"
+    HEART = "heart"
+    ENDOTRACHEAL_TUBE = "endotracheal_tube"
+
+    @property
+    def category_code(self) -> Code:
+        """Segmented Property Category (CID 7150)."""
+        if self is Segment.ENDOTRACHEAL_TUBE:
+            return Code("260787004", "SCT", "Physical object")
+        return Code("123037004", "SCT", "Anatomical Structure")
+
+    @property
+    def code(self) -> Code:
+        """Segmented Property Type."""
+        return _SEGMENTS[self][0]
+
+    @property
+    def cielab(self) -> tuple[float, float, float]:
+        """Recommended display colour, CIELab (PS3.3 C.10.7.1.1) as L 0..100, a and b -128..127."""
+        return _SEGMENTS[self][1]
+
+
+class Landmark(StrEnum):
+    """A point that a dense head locates."""
+
+    ENDOTRACHEAL_TUBE_TIP = "endotracheal_tube_tip"
+    CARINA = "carina"
+
+    @property
+    def code(self) -> Code:
+        if self is Landmark.CARINA:
+            return Code("28700002", "SCT", "Carina")
+        return Code("TUBE_TIP", PRIVATE_SCHEME, "Tip of device")
+
+
+class DistanceBasis(StrEnum):
+    """What turns pixels into millimetres (PS3.3 section 10.7.1.3), best first."""
+
+    #: Pixel Spacing with a calibration (fiducial or geometry), or as the modality's statement for the patient plane.
+    CALIBRATED = "calibrated"
+    #: Imager Pixel Spacing divided by Estimated Radiographic Magnification Factor.
+    MAGNIFICATION_CORRECTED = "magnification_corrected"
+    #: Imager Pixel Spacing as it is: distances read larger than in the patient.
+    DETECTOR_PLANE = "detector_plane"
+    #: No spacing: no millimetres are given.
+    NONE = "none"
+
+    @property
+    def code(self) -> Code:
+        return Code(f"BASIS_{self.name}", PRIVATE_SCHEME, f"Distance basis: {self.value.replace('_', ' ')}")
+
+
+#: Names of measurements and evaluations that no standard scheme has.
+DEVICE_POSITION = Code("DEVICE_POSITION", PRIVATE_SCHEME, "Device position")
+TIP_TO_CARINA = Code("TIP_TO_CARINA", PRIVATE_SCHEME, "Distance from tip of device to carina")
+DISTANCE_BASIS = Code("DISTANCE_BASIS", PRIVATE_SCHEME, "Basis of distance")
+MODEL_SCORE = Code("MODEL_SCORE", PRIVATE_SCHEME, "Uncalibrated model score")
+OPERATING_POINT = Code("OPERATING_POINT", PRIVATE_SCHEME, "Operating point of model score")
+EVALUATED_REGION = Code("EVALUATED_REGION", PRIVATE_SCHEME, "Evaluated region")
+
+PRESENCE = Code("PRESENCE", PRIVATE_SCHEME, "Presence of finding")
+PRESENT = Code("52101004", "SCT", "Present")
+ABSENT = Code("272519000", "SCT", "Absent")
+ACTIONABLE_FINDING = Code("ACTIONABLE", PRIVATE_SCHEME, "Actionable finding category")
+THORAX = Code("51185008", "SCT", "Thoracic structure")
+
+_LUNG = Code("39607008", "SCT", "Lung")
+_HEART = Code("80891009", "SCT", "Heart")
+_FINDINGS: dict[Finding, tuple[Code, Code, Category]] = {
+    Finding.PLEURAL_EFFUSION: (Code("60046008", "SCT", "Pleural effusion"), _LUNG, Category.SOON),
+    Finding.PNEUMOTHORAX: (Code("36118008", "SCT", "Pneumothorax"), _LUNG, Category.URGENT),
+    Finding.CONSOLIDATION: (Code("95436008", "SCT", "Lung consolidation"), _LUNG, Category.SOON),
+    Finding.CARDIOMEGALY: (Code("8186001", "SCT", "Cardiomegaly"), _HEART, Category.SOON),
+    Finding.NODULE: (Code("27925004", "SCT", "Nodule"), _LUNG, Category.SOON),
+}
+_SEGMENTS: dict[Segment, tuple[Code, tuple[float, float, float]]] = {
+    Segment.RIGHT_LUNG: (Code("3341006", "SCT", "Right lung"), (70.0, -40.0, -10.0)),
+    Segment.LEFT_LUNG: (Code("44029006", "SCT", "Left lung"), (70.0, -10.0, -40.0)),
+    Segment.HEART: (_HEART, (60.0, 60.0, 30.0)),
+    Segment.ENDOTRACHEAL_TUBE: (Code("26412008", "SCT", "Endotracheal tube"), (85.0, 0.0, 80.0)),
+}

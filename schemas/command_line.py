@@ -1,0 +1,98 @@
+"""The `chexnode` command: sub-commands come from the entry points `chexnode.commands`, imported only when called.
+
+That keeps imports one way: no package needs to know the commands of another.
+"""
+
+import os
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from schemas.errors import ChexnodeError
+from schemas.settings import SETTINGS_VARIABLE
+
+_GROUP = "chexnode.commands"
+#: In the order in which a newcomer needs them: (command, one line).
+_SUMMARIES = {
+    "up": "Run the whole node on this host: receiver, workers, delivery.",
+    "demo": "Start a node with a local Orthanc, send two phantom studies, show the results.",
+    "analyze": "Analyse DICOM files without any network.",
+    "send": "Send DICOM files to an AE by C-STORE.",
+    "phantom": "Make synthetic chest radiographs with known truth.",
+    "train": "Make and evaluate model bundles.",
+    "bundle": "Show and verify a model bundle.",
+    "db": "Create, upgrade and inspect the ledger.",
+    "node": "Run the receiver and the sweep alone.",
+    "worker": "Run an inference worker alone.",
+    "delivery": "Run a delivery worker alone.",
+}
+
+
+class _LazyGroup(click.Group):
+    """Lists every registered command without importing it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        registered = {point.name for point in entry_points(group=_GROUP)}
+        known = [name for name in _SUMMARIES if name in registered]
+        return known + sorted(registered - set(known))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = [point for point in entry_points(group=_GROUP) if point.name == cmd_name]
+        return _load(found[0]) if found else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _SUMMARIES.get(name, "")) for name in self.list_commands(ctx)])
+
+
+def _load(point: EntryPoint) -> click.Command:
+    try:
+        command = point.load()
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"'{point.name}' needs the package {error.name}, which is not installed here. "
+            "Install chexnode[worker] (inference) or chexnode[training] (models) on this host."
+        ) from error
+    assert isinstance(command, click.Command)
+    return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="chexnode", prog_name="chexnode")
+@click.option(
+    "--settings",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Settings file (TOML). Default: $CHEXNODE_SETTINGS, else ./chexnode.toml where it exists.",
+)
+def chexnode(settings: Path | None) -> None:
+    """CheXNode: a DICOM node for chest radiographs.
+
+    Takes in studies by C-STORE, analyses the frontal chest radiographs among them, and writes Structured Reports and
+    segmentations back to the PACS. The model that comes with it is NOT FOR CLINICAL USE.
+    """
+    if settings:
+        # Child processes (workers, migrations) read the same file.
+        os.environ[SETTINGS_VARIABLE] = str(settings.resolve())
+
+
+def main() -> None:
+    """Entry point: errors of ours are one clear line and status 1, anything else is a traceback."""
+    try:
+        status = chexnode(standalone_mode=False)
+    except ChexnodeError as error:
+        Console(stderr=True).print(f"[bold red]chexnode:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    # With standalone_mode off, click returns what ctx.exit() was given.
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

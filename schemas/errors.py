@@ -1,0 +1,103 @@
+"""The one tree of errors; whoever faces a peer turns a class into its DIMSE or HTTP status.
+
+The first line of a class's docstring is the message's first sentence; the instance adds what happened and what to do.
+"""
+
+from typing import ClassVar
+
+
+class ChexnodeError(Exception):
+    """CheXNode could not do what was asked."""
+
+    #: Status of a C-STORE response (PS3.4 B.2.3); 0xC000 "cannot understand" unless a class knows better.
+    dimse_status: ClassVar[int] = 0xC000
+    http_status: ClassVar[int] = 500
+    #: True when the same call may succeed later without anybody changing anything.
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str = "") -> None:
+        self.detail = detail
+        super().__init__(detail)
+
+    def __str__(self) -> str:
+        sentence = (type(self).__doc__ or "").strip().split("\n")[0]
+        return f"{sentence} {self.detail}".strip()
+
+
+class SettingsError(ChexnodeError):
+    """The settings are not usable."""
+
+
+class NotDicomError(ChexnodeError):
+    """The data set cannot be read as DICOM."""
+
+    http_status = 400
+
+
+class IdentityError(ChexnodeError):
+    """The data set does not identify itself as the request says."""
+
+    dimse_status = 0xA900
+    http_status = 409
+
+
+class OutOfResourcesError(ChexnodeError):
+    """The node cannot keep this object at present."""
+
+    dimse_status = 0xA700
+    http_status = 507
+    retryable = True
+
+
+class ObjectMissingError(ChexnodeError):
+    """The object store does not hold these bytes, or holds them damaged."""
+
+
+class PixelDataError(ChexnodeError):
+    """The pixel data cannot be read."""
+
+
+class UnsupportedImageError(ChexnodeError):
+    """The image is not one that this analysis is made for."""
+
+
+class BundleError(ChexnodeError):
+    """The model bundle cannot be used."""
+
+
+class EngineError(ChexnodeError):
+    """The inference engine failed, hung or died on this image."""
+
+    retryable = True
+
+
+class WorkerProcessLostError(ChexnodeError):
+    """The process that worked on this item died or hung."""
+
+    retryable = True
+
+
+class LeaseLostError(ChexnodeError):
+    """The lease on this work has passed to somebody else; what was computed is thrown away."""
+
+
+class DeliveryError(ChexnodeError):
+    """The destination did not take the object."""
+
+    retryable = True
+
+
+class DeliveryRefusedError(ChexnodeError):
+    """The destination refused the object for good."""
+
+
+class PeerError(ChexnodeError):
+    """The DICOM peer did not do what was asked."""
+
+
+class PortInUseError(ChexnodeError):
+    """A port that the node needs is in use."""
+
+
+class AlreadyRunningError(ChexnodeError):
+    """Another CheXNode uses this home folder."""

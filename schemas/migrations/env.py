@@ -1,0 +1,14 @@
+"""Alembic environment: migrations run on the connection that node/database.py hands over."""
+
+from alembic import context
+
+from schemas.tables import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    # SQLite cannot alter a column in place; batch mode copies the table.
+    render_as_batch=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,289 @@
+"""The ledger's tables: the truth about every study, image, analysis, result and delivery. Migrations follow them.
+
+Times are the database's clock, in seconds since 1970-01-01 UTC (double): SQLite has no time type, and leases are
+arithmetic. UIDs of result objects are minted here, once, when their row is made.
+"""
+
+from enum import StrEnum
+
+from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from schemas.result import Urgency
+from schemas.settings import ResultObject
+
+
+class Outcome(StrEnum):
+    """What became of an object that was received and kept."""
+
+    #: First time that this SOP Instance UID came.
+    NEW = "new"
+    #: Known UID, other pixels: analysed again.
+    PIXELS_CHANGED = "pixels_changed"
+    #: Known UID, same pixels, other header: the result is issued again, without inference.
+    HEADER_CHANGED = "header_changed"
+    #: Known UID in another study, series or patient: kept, not used.
+    CONFLICT = "conflict"
+
+
+class WorkState(StrEnum):
+    """State of a row that somebody has to work on."""
+
+    #: To be done once its due time has come.
+    DUE = "due"
+    #: Claimed; back to due when the lease runs out.
+    LEASED = "leased"
+    DONE = "done"
+    #: Given up, with the reason in `error`.
+    FAILED = "failed"
+
+
+def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
+    allowed = ", ".join(f"'{value.value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({allowed})", name=column)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Work:
+    """Columns of a row that is claimed under a fenced lease (node/leases.py)."""
+
+    state: Mapped[str] = mapped_column(String(16), default=WorkState.DUE)
+    due_at: Mapped[float] = mapped_column(Double)
+    #: Lower is more urgent.
+    priority: Mapped[int] = mapped_column(default=100)
+    attempts: Mapped[int] = mapped_column(default=0)
+    lease_token: Mapped[str | None] = mapped_column(String(32))
+    lease_expires_at: Mapped[float | None] = mapped_column(Double)
+    #: Reason of the last failure.
+    error: Mapped[str] = mapped_column(Text, default="")
+    created_at: Mapped[float] = mapped_column(Double)
+    #: Of the last claim.
+    started_at: Mapped[float | None] = mapped_column(Double)
+    finished_at: Mapped[float | None] = mapped_column(Double)
+
+
+class Study(Base):
+    __tablename__ = "study"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    patient_id: Mapped[str] = mapped_column(Text, default="")
+    accession_number: Mapped[str] = mapped_column(Text, default="")
+    first_received_at: Mapped[float] = mapped_column(Double)
+    last_received_at: Mapped[float] = mapped_column(Double)
+    #: When the next study result is to be planned; NULL while nothing has changed since the last one.
+    result_due_at: Mapped[float | None] = mapped_column(Double, index=True)
+    #: Of the current results; NULL before the first.
+    urgency: Mapped[str | None] = mapped_column(String(16))
+    malpositioned_tube: Mapped[bool | None] = mapped_column()
+
+    series: Mapped[list["Series"]] = relationship(back_populates="study")
+
+    __table_args__ = (_one_of("urgency", Urgency),)
+
+
+class Series(Base):
+    __tablename__ = "series"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
+    series_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    modality: Mapped[str] = mapped_column(String(16), default="")
+
+    study: Mapped[Study] = relationship(back_populates="series")
+    instances: Mapped[list["Instance"]] = relationship(back_populates="series")
+
+
+class Instance(Base):
+    """The current version of one SOP instance."""
+
+    __tablename__ = "instance"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    series_id: Mapped[int] = mapped_column(ForeignKey("series.id"), index=True)
+    sop_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    sop_class_uid: Mapped[str] = mapped_column(String(64))
+    transfer_syntax_uid: Mapped[str] = mapped_column(String(64))
+    #: Key in the object store: SHA-256 of the file.
+    file_sha256: Mapped[str] = mapped_column(String(64))
+    #: SHA-256 of the data set as received, without group 0002.
+    dataset_digest: Mapped[str] = mapped_column(String(64))
+    #: SHA-256 of pixels and image module.
+    pixel_digest: Mapped[str] = mapped_column(String(64))
+    #: SHA-256 of everything else.
+    header_digest: Mapped[str] = mapped_column(String(64))
+    #: When its last byte came.
+    received_at: Mapped[float] = mapped_column(Double)
+    #: Whether routing gives it to the model, and why (node/routing.py).
+    selected: Mapped[bool] = mapped_column()
+    route_reason: Mapped[str] = mapped_column(String(32))
+    route_explanation: Mapped[str] = mapped_column(Text)
+
+    series: Mapped[Series] = relationship(back_populates="instances")
+
+
+class Reception(Base):
+    """Every object that was answered with success and is not an exact duplicate: nothing accepted is without a row."""
+
+    __tablename__ = "reception"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sop_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
+    file_sha256: Mapped[str] = mapped_column(String(64), index=True)
+    dataset_digest: Mapped[str] = mapped_column(String(64))
+    calling_ae_title: Mapped[str] = mapped_column(String(16))
+    received_at: Mapped[float] = mapped_column(Double)
+    outcome: Mapped[str] = mapped_column(String(16))
+    detail: Mapped[str] = mapped_column(Text, default="")
+
+    __table_args__ = (_one_of("outcome", Outcome),)
+
+
+class Inference(Work, Base):
+    """One image under one bundle; keyed by pixels, so that the same picture is never computed twice."""
+
+    __tablename__ = "inference"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    pixel_digest: Mapped[str] = mapped_column(String(64))
+    bundle_digest: Mapped[str] = mapped_column(String(64))
+    #: File to read the pixels from.
+    file_sha256: Mapped[str] = mapped_column(String(64))
+    #: Object store key of the model's output (workers/output.py), once done.
+    output_sha256: Mapped[str | None] = mapped_column(String(64))
+    engine_device: Mapped[str | None] = mapped_column(String(64))
+    engine_precision: Mapped[str | None] = mapped_column(String(16))
+    software_version: Mapped[str | None] = mapped_column(String(32))
+    #: Stages of the last attempt in milliseconds: reading, and waiting for and running the forward pass.
+    read_ms: Mapped[float | None] = mapped_column(Double)
+    forward_ms: Mapped[float | None] = mapped_column(Double)
+
+    __table_args__ = (
+        UniqueConstraint("pixel_digest", "bundle_digest"),
+        Index("ix_inference_claim", "state", "priority", "due_at"),
+        _one_of("state", WorkState),
+    )
+
+
+class Result(Work, Base):
+    """One version of the result of one study under one bundle."""
+
+    __tablename__ = "result"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
+    bundle_digest: Mapped[str] = mapped_column(String(64))
+    version: Mapped[int] = mapped_column()
+    #: The newest committed version of its study and bundle.
+    current: Mapped[bool] = mapped_column(default=False)
+    predecessor_id: Mapped[int | None] = mapped_column(ForeignKey("result.id"))
+    #: The result document (schemas/result.py), once committed.
+    document: Mapped[str | None] = mapped_column(Text)
+    urgency: Mapped[str | None] = mapped_column(String(16))
+
+    study: Mapped[Study] = relationship()
+    images: Mapped[list["ResultImage"]] = relationship(order_by="ResultImage.id")
+    objects: Mapped[list["StoredObject"]] = relationship(order_by="StoredObject.id")
+
+    __table_args__ = (
+        UniqueConstraint("study_id", "bundle_digest", "version"),
+        Index("ix_result_claim", "state", "priority", "due_at"),
+        _one_of("state", WorkState),
+    )
+
+
+class ResultImage(Base):
+    """An image that a result version is made from, as it was when the version was planned."""
+
+    __tablename__ = "result_image"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    result_id: Mapped[int] = mapped_column(ForeignKey("result.id"), index=True)
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"))
+    inference_id: Mapped[int] = mapped_column(ForeignKey("inference.id"))
+    #: The file whose header goes into the objects.
+    file_sha256: Mapped[str] = mapped_column(String(64))
+
+    instance: Mapped[Instance] = relationship()
+    inference: Mapped[Inference] = relationship()
+
+
+class StoredObject(Base):
+    """A result object: its UIDs are minted with the row, its bytes fixed by the first commit."""
+
+    __tablename__ = "stored_object"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    result_id: Mapped[int] = mapped_column(ForeignKey("result.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    #: The image it is about; NULL for the report, which is about the study.
+    instance_id: Mapped[int | None] = mapped_column(ForeignKey("instance.id"))
+    sop_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    series_instance_uid: Mapped[str] = mapped_column(String(64))
+    #: NULL until committed, and for ever where there was nothing to say (a segmentation without a region).
+    sop_class_uid: Mapped[str | None] = mapped_column(String(64))
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    size_bytes: Mapped[int | None] = mapped_column()
+
+    __table_args__ = (_one_of("kind", ResultObject),)
+
+
+class Tracking(Base):
+    """Tracking UID of a finding, device or region of an image: the same over all versions (TID 4108)."""
+
+    __tablename__ = "tracking"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"))
+    key: Mapped[str] = mapped_column(String(64))
+    tracking_uid: Mapped[str] = mapped_column(String(64), unique=True)
+
+    __table_args__ = (UniqueConstraint("instance_id", "key"),)
+
+
+class Delivery(Work, Base):
+    """One object for one destination."""
+
+    __tablename__ = "delivery"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    object_id: Mapped[int] = mapped_column(ForeignKey("stored_object.id"))
+    result_id: Mapped[int] = mapped_column(ForeignKey("result.id"), index=True)
+    destination: Mapped[str] = mapped_column(String(32))
+    #: Objects of a lower rank of the same result go first: a report refers to its segmentations.
+    rank: Mapped[int] = mapped_column()
+    #: How the destination took it, in its own words.
+    answer: Mapped[str] = mapped_column(Text, default="")
+
+    object: Mapped[StoredObject] = relationship()
+
+    __table_args__ = (
+        UniqueConstraint("object_id", "destination"),
+        Index("ix_delivery_claim", "destination", "state", "priority", "due_at"),
+        _one_of("state", WorkState),
+    )
+
+
+class Process(Base):
+    """A running part of the node, as long as it says so itself (node/presence.py)."""
+
+    __tablename__ = "process"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    #: node, worker or delivery.
+    role: Mapped[str] = mapped_column(String(16))
+    host: Mapped[str] = mapped_column(String(255))
+    process_id: Mapped[int] = mapped_column()
+    started_at: Mapped[float] = mapped_column(Double)
+    seen_at: Mapped[float] = mapped_column(Double, index=True)

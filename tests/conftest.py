@@ -1,0 +1,55 @@
+"""Peers shared by the whole run, and the two modes of running that every chain test goes through."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.peers import Orthanc, Postgres, Redis
+
+REAL_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Where ledger and queue are."""
+
+    name: str
+    ledger_url: Callable[[], str]
+    broker_url: Callable[[], str]
+
+
+@pytest.fixture(scope="session")
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    server = Orthanc(tmp_path_factory.mktemp("orthanc"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    # PostgreSQL runs as another user, who must be able to reach its folder.
+    folder = tmp_path_factory.mktemp("postgres")
+    for parent in (folder, folder.parent, folder.parent.parent):
+        parent.chmod(0o755)
+    server = Postgres(folder)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    server = Redis(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session", params=["embedded", "production"])
+def mode(request: pytest.FixtureRequest) -> Mode:
+    """SQLite + file-system broker, and PostgreSQL + Redis: one code path, the same tests."""
+    if request.param == "embedded":
+        return Mode("embedded", lambda: "", lambda: "")
+    postgres: Postgres = request.getfixturevalue("postgres")
+    redis_server: Redis = request.getfixturevalue("redis_server")
+    return Mode("production", postgres.database, redis_server.database)

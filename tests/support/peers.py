@@ -1,0 +1,118 @@
+"""The real peers that tests run against, each a process with its own folder and port on this host."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import psycopg2
+import pytest
+import redis
+
+from node.delivery.orthanc import TimedOrthanc
+from node.local_orthanc import find_orthanc, orthanc_part, wait_alive
+from tests.support.processes import Running, free_port, wait_for
+
+
+def require(program: str) -> str:
+    """Path of a Debian program that `make test` installs; skips the test with the reason where it is absent."""
+    found = shutil.which(program) or shutil.which(program, path="/usr/sbin")
+    if found is None:
+        pytest.skip(f"{program} is not installed (make test installs it)")
+    return found
+
+
+class Orthanc:
+    """A fresh Orthanc."""
+
+    def __init__(self, folder: Path) -> None:
+        executable = find_orthanc()
+        if executable is None:
+            pytest.skip("Orthanc is not installed (make test installs it)")
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._part = orthanc_part(executable, folder, self.port)
+        self.client = TimedOrthanc(self.url, None, None, 10.0)
+        self.start()
+
+    def start(self) -> None:
+        self._running = Running(self._part.command, self.folder / "orthanc.log")
+        assert wait_alive(self.url, 20), self._running.output
+
+    def stop(self) -> None:
+        self._running.stop()
+
+
+class Postgres:
+    """A private PostgreSQL cluster; one database per `database()`."""
+
+    def __init__(self, folder: Path) -> None:
+        binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        if not binaries:
+            pytest.skip("PostgreSQL is not installed (make test installs it)")
+        binary = binaries[-1].parent
+        folder.chmod(0o755)
+        data = folder / "data"
+        data.mkdir()
+        shutil.chown(data, "postgres", "postgres")
+        self.port = free_port()
+        # The server refuses to run as root.
+        as_postgres = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
+        subprocess.run(
+            [*as_postgres, binary / "initdb", "-D", data, "-A", "trust", "-U", "chexnode", "--no-sync"],
+            check=True,
+            capture_output=True,
+            cwd="/",
+        )
+        self._running = Running(
+            [*as_postgres, binary / "postgres", "-D", data, "-p", str(self.port), "-k", "", "-h", "127.0.0.1"],
+            folder / "postgres.log",
+        )
+        wait_for("PostgreSQL answers", self._answers)
+        self._databases = 0
+
+    def _answers(self) -> bool:
+        try:
+            psycopg2.connect(host="127.0.0.1", port=self.port, user="chexnode", dbname="postgres").close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    def database(self) -> str:
+        """SQLAlchemy URL of a new, empty database."""
+        self._databases += 1
+        name = f"ledger{self._databases}"
+        connection = psycopg2.connect(host="127.0.0.1", port=self.port, user="chexnode", dbname="postgres")
+        connection.autocommit = True
+        connection.cursor().execute(f"CREATE DATABASE {name}")
+        connection.close()
+        return f"postgresql+psycopg2://chexnode@127.0.0.1:{self.port}/{name}"
+
+    def stop(self) -> None:
+        self._running.stop()
+
+
+class Redis:
+    """A Redis server without persistence; one database number per `database()`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        command = [require("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        self._running = Running([*command, "--dir", str(folder)], folder / "redis.log")
+        wait_for("Redis answers", self._answers)
+        self._databases = 0
+
+    def _answers(self) -> bool:
+        try:
+            return bool(redis.Redis(port=self.port).ping())
+        except redis.ConnectionError:
+            return False
+
+    def database(self) -> str:
+        """Broker URL of a new, empty database."""
+        number = self._databases
+        self._databases += 1
+        return f"redis://127.0.0.1:{self.port}/{number % 16}"
+
+    def stop(self) -> None:
+        self._running.stop()
