@@ -51,7 +51,7 @@ def make_celery(settings: Settings) -> Celery:
         (folder / "control").mkdir(parents=True, exist_ok=True)
         (folder / "messages").mkdir(parents=True, exist_ok=True)
         app.conf.update(
-            broker_url="filesystem://",
+            broker_url="filesystem://localhost//",
             broker_transport="node.file_broker:Transport",
             broker_transport_options={
                 "data_folder_in": str(folder / "messages"),
@@ -104,8 +104,9 @@ class Publisher:
 
 def run_worker(app: Celery, queues: list[str], threads: int, name: str) -> None:
     """Serve `queues` with a pool of threads until SIGTERM."""
-    app.worker_main(
+    app.start(
         [
+            "--quiet",
             "worker",
             "--pool=threads",
             f"--concurrency={threads}",

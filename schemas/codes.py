@@ -93,11 +93,20 @@ class TubePosition(StrEnum):
 
     @property
     def code(self) -> Code:
-        return Code(f"POSITION_{self.name}", PRIVATE_SCHEME, f"Device position {self.value.replace('_', ' ')}")
+        return Code(_POSITION_VALUES[self], PRIVATE_SCHEME, f"Device position {self.value.replace('_', ' ')}")
 
     @property
     def category(self) -> Category | None:
         return {TubePosition.ABNORMAL: Category.IMMEDIATE, TubePosition.BORDERLINE: Category.URGENT}.get(self)
+
+
+# At most 16 characters: longer ones go into Long Code Value, which many readers do not look at (PS3.3 section 8.1).
+_POSITION_VALUES = {
+    TubePosition.NORMAL: "POS_NORMAL",
+    TubePosition.BORDERLINE: "POS_BORDERLINE",
+    TubePosition.ABNORMAL: "POS_ABNORMAL",
+    TubePosition.INCOMPLETELY_IMAGED: "POS_INCOMPLETE",
+}
 
 
 class Segment(StrEnum):
@@ -153,8 +162,15 @@ class DistanceBasis(StrEnum):
 
     @property
     def code(self) -> Code:
-        return Code(f"BASIS_{self.name}", PRIVATE_SCHEME, f"Distance basis: {self.value.replace('_', ' ')}")
+        return Code(_BASIS_VALUES[self], PRIVATE_SCHEME, f"Distance basis: {self.value.replace('_', ' ')}")
 
+
+_BASIS_VALUES = {
+    DistanceBasis.CALIBRATED: "BASIS_CALIBRATED",
+    DistanceBasis.MAGNIFICATION_CORRECTED: "BASIS_MAGNIFIED",
+    DistanceBasis.DETECTOR_PLANE: "BASIS_DETECTOR",
+    DistanceBasis.NONE: "BASIS_NONE",
+}
 
 #: Names of measurements and evaluations that no standard scheme has.
 DEVICE_POSITION = Code("DEVICE_POSITION", PRIVATE_SCHEME, "Device position")
@@ -162,6 +178,7 @@ TIP_TO_CARINA = Code("TIP_TO_CARINA", PRIVATE_SCHEME, "Distance from tip of devi
 DISTANCE_BASIS = Code("DISTANCE_BASIS", PRIVATE_SCHEME, "Basis of distance")
 MODEL_SCORE = Code("MODEL_SCORE", PRIVATE_SCHEME, "Uncalibrated model score")
 OPERATING_POINT = Code("OPERATING_POINT", PRIVATE_SCHEME, "Operating point of model score")
+MALPOSITION_SCORE = Code("MALPOSITION", PRIVATE_SCHEME, "Uncalibrated score of device malposition")
 EVALUATED_REGION = Code("EVALUATED_REGION", PRIVATE_SCHEME, "Evaluated region")
 
 PRESENCE = Code("PRESENCE", PRIVATE_SCHEME, "Presence of finding")

@@ -1,0 +1,280 @@
+import datetime
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from schemas.bundle import Architecture, DenseHead, GloriHead, Manifest, Population, Preprocessing, ScoredClass
+from schemas.codes import DistanceBasis, Finding, Landmark, Segment, TubePosition
+from schemas.errors import BundleError
+from workers.interpret import Interpretation, interpret
+from workers.letterbox import Letterbox
+from workers.output import ModelOutput
+from workers.spacing import NO_SPACING, Spacing
+
+_SIZE, _STRIDE = 512, 4
+_CHANNELS: list[Segment | Landmark] = [*Segment, *Landmark]
+_SHAPES = [(2500, 2048), (2048, 2500), (1760, 1760), (440, 440), (700, 300)]
+_CALIBRATED = Spacing(0.14, 0.14, DistanceBasis.CALIBRATED)
+
+MANIFEST = Manifest(
+    name="synthetic",
+    version="1",
+    created=datetime.date(2025, 1, 1),
+    architecture=Architecture(timm_name="none"),
+    preprocessing=Preprocessing(size=_SIZE, mean=0.5, std=0.25),
+    heads=[
+        GloriHead(
+            file="heads/glori.safetensors",
+            classes=[
+                ScoredClass(target=Finding.PNEUMOTHORAX, operating_point=0.3),
+                ScoredClass(target="endotracheal_tube.presence", operating_point=0.5),
+                ScoredClass(target="endotracheal_tube.malposition", operating_point=0.6),
+            ],
+        ),
+        DenseHead(file="heads/dense.safetensors", stride=_STRIDE, channels=_CHANNELS),
+    ],
+    population=Population(),
+    training={},
+    licence="none",
+)
+
+Points = NDArray[np.float64]
+
+
+class _Picture:
+    """A model output with things drawn into its dense maps at image coordinates."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self.letterbox = Letterbox(rows, columns, _SIZE)
+        cells = _SIZE // _STRIDE
+        self.dense = np.full((len(_CHANNELS), cells, cells), -8.0)
+        centres = (np.arange(cells) + 0.5) * _STRIDE
+        self.x, self.y = np.meshgrid(centres, centres)
+        self.logits = np.array([-2.0, 3.0, -3.0])
+
+    def landmark(self, channel: Landmark, point: Points, height: float = 0.95, sigma: float = 7.0) -> None:
+        x, y = self.letterbox.to_model(point[None])[0]
+        heat = height * np.exp(-0.5 * ((self.x - x) ** 2 + (self.y - y) ** 2) / sigma**2)
+        drawn = np.log(np.maximum(heat, 1e-4) / (1 - heat))
+        index = _CHANNELS.index(channel)
+        self.dense[index] = np.maximum(self.dense[index], drawn)
+
+    def tube(self, line: Points, half_width: float = 7.0) -> None:
+        model = self.letterbox.to_model(line)
+        distance = np.full(self.x.shape, np.inf)
+        for start, end in pairwise(model):
+            along = end - start
+            t = ((self.x - start[0]) * along[0] + (self.y - start[1]) * along[1]) / (along @ along)
+            t = np.clip(t, 0, 1)
+            distance = np.minimum(
+                distance, np.hypot(self.x - start[0] - t * along[0], self.y - start[1] - t * along[1])
+            )
+        self.dense[_CHANNELS.index(Segment.ENDOTRACHEAL_TUBE)] = np.clip(half_width - distance, -8, 8)
+
+    def region(self, segment: Segment, centre: Points, radius: float) -> None:
+        x, y = self.letterbox.to_model(centre[None])[0]
+        index = _CHANNELS.index(segment)
+        disc = np.clip(radius - np.hypot(self.x - x, self.y - y), -8, 8)
+        self.dense[index] = np.maximum(self.dense[index], disc)
+
+    def interpreted(self, spacing: Spacing = _CALIBRATED) -> Interpretation:
+        output = ModelOutput(
+            self.logits.astype(np.float32),
+            np.full((3, 2, 2), 0.25, np.float16),
+            self.dense.astype(np.float16),
+        )
+        return interpret(output, MANIFEST, self.letterbox, spacing)
+
+
+def _line(rows: int, columns: int) -> tuple[Points, Points]:
+    """A tube from the upper border that bends to its tip, and a carina below, in image coordinates."""
+    line = np.array([[0.50, 0.05], [0.505, 0.25], [0.52, 0.36]]) * [columns, rows]
+    carina = np.array([0.53, 0.45]) * [columns, rows]
+    return line, carina
+
+
+def _distance_to_line(point: Points, line: Points) -> float:
+    best = np.inf
+    for start, end in pairwise(line):
+        along = end - start
+        t = np.clip((point - start) @ along / (along @ along), 0, 1)
+        best = min(best, float(np.hypot(*(point - start - t * along))))
+    return best
+
+
+@pytest.mark.parametrize(("rows", "columns"), _SHAPES)
+def test_tip_carina_and_course_are_found_within_one_model_pixel(rows: int, columns: int) -> None:
+    picture = _Picture(rows, columns)
+    line, carina = _line(rows, columns)
+    picture.tube(line)
+    picture.landmark(Landmark.ENDOTRACHEAL_TUBE_TIP, line[-1])
+    picture.landmark(Landmark.CARINA, carina)
+    (tube,) = picture.interpreted().tubes
+
+    model_pixel = max(rows, columns) / _SIZE
+    assert tube.present
+    assert tube.tip is not None
+    assert tube.carina is not None
+    assert np.hypot(tube.tip.x - line[-1][0], tube.tip.y - line[-1][1]) < model_pixel
+    assert np.hypot(tube.carina.x - carina[0], tube.carina.y - carina[1]) < model_pixel
+
+    course = np.array([[point.x, point.y] for point in tube.course])
+    assert 2 <= len(course) <= 64
+    assert (np.diff(course[:, 1]) > 0).all(), "ordered from the upper end to the tip"
+    assert (course[-1] == [tube.tip.x, tube.tip.y]).all()
+    # The drawn mask is round at its upper end and there reaches half a tube beyond the line.
+    inner = course[course[:, 1] > line[0][1]]
+    assert max(_distance_to_line(point, line) for point in inner) < model_pixel
+    assert course[0][1] < line[0][1] + 0.02 * rows
+
+    assert tube.tip_to_carina is not None
+    assert tube.tip_to_carina.pixels == pytest.approx(carina[1] - line[-1][1], abs=2 * model_pixel)
+    assert tube.tip_to_carina.millimetres == pytest.approx(tube.tip_to_carina.pixels * 0.14)
+
+
+def _tube_at(distance_mm: float, spacing: Spacing = _CALIBRATED) -> _Picture:
+    picture = _Picture(2500, 2048)
+    tip = np.array([1024.0, 900.0])
+    picture.tube(np.array([[1024.0, 50.0], tip]))
+    picture.landmark(Landmark.ENDOTRACHEAL_TUBE_TIP, tip)
+    picture.landmark(Landmark.CARINA, tip + np.array([20, distance_mm / spacing.row_mm]))
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("distance_mm", "position"),
+    [
+        (50, TubePosition.NORMAL),
+        (24, TubePosition.BORDERLINE),
+        (5, TubePosition.ABNORMAL),
+        (-20, TubePosition.ABNORMAL),
+    ],
+)
+def test_the_distance_decides_the_position(distance_mm: float, position: TubePosition) -> None:
+    (tube,) = _tube_at(distance_mm).interpreted().tubes
+    assert tube.position is position
+    assert "carina" in tube.position_reason
+
+
+def test_without_spacing_there_are_no_millimetres_and_the_class_head_decides() -> None:
+    picture = _tube_at(50)
+    (tube,) = picture.interpreted(NO_SPACING).tubes
+    assert tube.tip_to_carina is not None
+    assert tube.tip_to_carina.millimetres is None
+    assert tube.position is TubePosition.NORMAL
+    picture.logits[2] = 2.0
+    (tube,) = picture.interpreted(NO_SPACING).tubes
+    assert tube.position is TubePosition.ABNORMAL
+
+
+@pytest.mark.parametrize("channel", list(Landmark))
+def test_a_weak_landmark_makes_the_tube_incompletely_imaged(channel: Landmark) -> None:
+    picture = _tube_at(50)
+    picture.dense[_CHANNELS.index(channel)] = -3.0
+    (tube,) = picture.interpreted().tubes
+    assert tube.position is TubePosition.INCOMPLETELY_IMAGED
+    assert tube.tip_to_carina is None
+    assert tube.course
+
+
+def test_a_gap_in_the_mask_does_not_cut_the_course() -> None:
+    picture = _tube_at(50)
+    picture.dense[_CHANNELS.index(Segment.ENDOTRACHEAL_TUBE), 28:33] = -8
+    (tube,) = picture.interpreted().tubes
+    assert tube.course[0].y < 100
+    assert tube.tip is not None
+    assert tube.tip.y == pytest.approx(900, abs=5)
+
+
+def test_a_mask_that_runs_on_below_the_tip_does_not_move_the_tip() -> None:
+    picture = _tube_at(50)
+    picture.tube(np.array([[1024.0, 50.0], [1024.0, 980.0]]))
+    (tube,) = picture.interpreted().tubes
+    assert tube.tip is not None
+    assert tube.tip.y == pytest.approx(900, abs=5)
+    assert tube.course[-1].y == pytest.approx(900, abs=5)
+
+
+def test_a_second_line_beside_the_tube_is_not_its_course() -> None:
+    picture = _tube_at(50)
+    tube_only = picture.dense[_CHANNELS.index(Segment.ENDOTRACHEAL_TUBE)].copy()
+    picture.tube(np.array([[1500.0, 50.0], [1500.0, 1000.0]]))
+    index = _CHANNELS.index(Segment.ENDOTRACHEAL_TUBE)
+    picture.dense[index] = np.maximum(picture.dense[index], tube_only)
+    (tube,) = picture.interpreted().tubes
+    assert all(abs(point.x - 1024) < 5 for point in tube.course)
+
+
+def test_an_absent_tube_has_no_course_tip_position_or_region() -> None:
+    picture = _tube_at(50)
+    picture.logits[1] = -3.0
+    interpretation = picture.interpreted()
+    (tube,) = interpretation.tubes
+    assert not tube.present
+    assert tube.position is None
+    assert tube.tip is None
+    assert tube.course == []
+    assert tube.tip_to_carina is None
+    assert tube.carina is not None
+    assert Segment.ENDOTRACHEAL_TUBE not in interpretation.masks
+    assert Segment.ENDOTRACHEAL_TUBE not in [result.segment for result in interpretation.segments]
+
+
+@pytest.mark.parametrize(("rows", "columns"), _SHAPES)
+def test_masks_have_the_images_shape_and_lie_where_they_were_drawn(rows: int, columns: int) -> None:
+    picture = _Picture(rows, columns)
+    centre = np.array([0.3 * columns, 0.5 * rows])
+    picture.region(Segment.RIGHT_LUNG, centre, 50)
+    speck = np.array([0.9 * columns, 0.9 * rows])
+    picture.region(Segment.RIGHT_LUNG, speck, 6)
+    interpretation = picture.interpreted()
+    mask = interpretation.masks[Segment.RIGHT_LUNG]
+    assert mask.shape == (rows, columns)
+    assert mask.dtype == np.bool_
+    assert not mask[int(speck[1]), int(speck[0])], "a speck is removed"
+    y, x = np.nonzero(mask)
+    model_pixel = max(rows, columns) / _SIZE
+    assert abs(x.mean() + 0.5 - centre[0]) < model_pixel
+    assert abs(y.mean() + 0.5 - centre[1]) < model_pixel
+    assert mask.sum() == pytest.approx(np.pi * (50 * model_pixel) ** 2, rel=0.05)
+    pixels = {result.segment: result.pixels for result in interpretation.segments}
+    assert pixels[Segment.RIGHT_LUNG] == mask.sum()
+    assert pixels[Segment.HEART] == 0
+    assert Segment.HEART not in interpretation.masks
+
+
+def test_findings_are_called_at_their_operating_point() -> None:
+    picture = _Picture(500, 500)
+    picture.logits[0] = 0.0
+    (finding,) = picture.interpreted().findings
+    assert finding.finding is Finding.PNEUMOTHORAX
+    assert finding.score == pytest.approx(0.5)
+    assert finding.present
+    picture.logits[0] = -2.0
+    assert not picture.interpreted().findings[0].present
+
+
+def test_an_output_of_another_bundle_is_refused() -> None:
+    output = ModelOutput(np.zeros(2, np.float32), np.zeros((2, 1, 1), np.float16), np.zeros((6, 128, 128), np.float16))
+    with pytest.raises(BundleError, match="2 logits"):
+        interpret(output, MANIFEST, Letterbox(500, 500, _SIZE), NO_SPACING)
+    output = ModelOutput(np.zeros(3, np.float32), np.zeros((3, 1, 1), np.float16), np.zeros((6, 64, 64), np.float16))
+    with pytest.raises(BundleError, match="64"):
+        interpret(output, MANIFEST, Letterbox(500, 500, _SIZE), NO_SPACING)
+    with pytest.raises(BundleError, match="256"):
+        interpret(output, MANIFEST, Letterbox(500, 500, 256), NO_SPACING)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(20, 900), st.integers(20, 900), st.floats(0.1, 20))
+def test_noise_gives_a_valid_result_inside_the_image(seed: int, rows: int, columns: int, spread: float) -> None:
+    picture = _Picture(rows, columns)
+    picture.dense = np.random.default_rng(seed).normal(scale=spread, size=picture.dense.shape)
+    (tube,) = picture.interpreted().tubes
+    points = [point for point in [tube.tip, tube.carina, *tube.course] if point is not None]
+    assert len(tube.course) <= 64
+    assert all(0 <= point.x <= columns and 0 <= point.y <= rows for point in points)

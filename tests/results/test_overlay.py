@@ -1,0 +1,57 @@
+"""The overlay shows the result without hiding the image; its Secondary Capture stays small and says what it is."""
+
+import io
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from schemas.codes import NOT_FOR_CLINICAL_USE
+from schemas.result import ImageResult
+from tests.results.sources import BUNDLE, CONTENT_TIME, dx_header, image_result, masks, received, source
+from workers.results.equipment import part10_bytes
+from workers.results.overlay import draw_overlay
+from workers.results.secondary_capture import MAXIMUM_SIDE, build_secondary_capture
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(512, 420), (1024, 1024), (2500, 2048), (3000, 2400), (60, 40)])
+def test_most_of_the_image_stays_as_it_is(rows: int, columns: int) -> None:
+    pixels = np.full((rows, columns), 0.4, dtype=np.float32)
+    result = image_result(dx_header(Rows=rows, Columns=columns))
+    overlay = draw_overlay(pixels, result, masks(rows, columns), NOT_FOR_CLINICAL_USE)
+    assert overlay.shape == (rows, columns, 3)
+    assert overlay.dtype == np.uint8
+    changed = (overlay != 102).any(axis=2)
+    assert changed.any()
+    if rows > 100:
+        assert changed.mean() < 0.15
+
+
+def test_tip_and_course_are_where_the_result_has_them() -> None:
+    pixels = np.zeros((1000, 800), dtype=np.float32)
+    result = image_result(dx_header(Rows=1000, Columns=800))
+    overlay = draw_overlay(pixels, result, {}, "")
+    assert overlay[100, 395:405].max() > 100
+    assert overlay[340:380, 380:420].max() > 100
+    assert overlay[600:].max() == 0
+
+
+def test_an_empty_result_leaves_the_image_alone() -> None:
+    pixels = np.linspace(0, 1, 256 * 256, dtype=np.float32).reshape(256, 256)
+    empty = ImageResult(sop_instance_uid="1.2", rows=256, columns=256, findings=[], tubes=[], segments=[])
+    overlay = draw_overlay(pixels, empty, {}, "")
+    assert np.array_equal(overlay[:, :, 0], (pixels * 255).round().astype(np.uint8))
+
+
+def test_the_secondary_capture_is_small_and_refers_to_its_image() -> None:
+    image = source(received(dx_header(SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Eva")))
+    overlay = np.zeros((2500, 2048, 3), dtype=np.uint8)
+    content = part10_bytes(build_secondary_capture(image, overlay, BUNDLE, CONTENT_TIME))
+    assert content == part10_bytes(build_secondary_capture(image, overlay, BUNDLE, CONTENT_TIME))
+    capture = dcmread(io.BytesIO(content))
+    assert (capture.Rows, capture.Columns) == (MAXIMUM_SIDE, 839)
+    assert capture.pixel_array.shape == (1024, 839, 3)
+    assert capture.SourceImageSequence[0].ReferencedSOPInstanceUID == image.header.SOPInstanceUID
+    assert capture.SeriesDescription.endswith("not for clinical use")
+    assert "PixelSpacing" not in capture
+    assert str(capture.PatientName) == "Müller^Eva"

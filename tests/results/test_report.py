@@ -1,0 +1,298 @@
+"""The report says what the result says, in the form that viewers and readers of TID 1500 rely on."""
+
+import io
+import warnings
+from collections.abc import Sequence
+
+import highdicom
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from schemas.codes import NOT_FOR_CLINICAL_USE, DistanceBasis, Finding, TubePosition
+from schemas.result import FailedImage, Urgency
+from tests.results.sources import (
+    ABSENT_TUBE,
+    BUNDLE,
+    CONTENT_TIME,
+    STUDY_UID,
+    dx_header,
+    image_result,
+    received,
+    report_identity,
+    request_attributes,
+    source,
+    study,
+    tube,
+)
+from workers.results.equipment import part10_bytes
+from workers.results.report import build_report
+from workers.results.segmentation import SegmentationGeometry, build_segmentation
+from workers.results.source import SourceImage, tracking_keys
+from workers.results.warm import warm_up
+
+TRACKING_UID, TRACKING_IDENTIFIER, IMAGE_LIBRARY, MEASUREMENTS = "112040", "112039", "111028", "126010"
+EVALUATIONS = "C0034375"
+
+
+def report_of(*sources: SourceImage, version: int = 1, urgency: Urgency = Urgency.IMMEDIATE) -> Dataset:
+    """The report of `sources`, as a peer reads it."""
+    report = build_report(study(sources, urgency, version), sources, [], report_identity(version), CONTENT_TIME)
+    return dcmread(io.BytesIO(part10_bytes(report)))
+
+
+def value_of(sequence: Sequence[Dataset]) -> str:
+    """Code Value, or Long Code Value where it has more than 16 characters (PS3.3 section 8.1)."""
+    return str(sequence[0].get("CodeValue") or sequence[0].LongCodeValue)
+
+
+def child(item: Dataset, code: str) -> Dataset:
+    found: Dataset = next(each for each in item.ContentSequence if value_of(each.ConceptNameCodeSequence) == code)
+    return found
+
+
+def groups(report: Dataset) -> list[Dataset]:
+    return list(child(report, MEASUREMENTS).ContentSequence)
+
+
+def group(report: Dataset, identifier: str) -> Dataset:
+    return next(each for each in groups(report) if each.ContentSequence[0].TextValue == identifier)
+
+
+def numbers(item: Dataset) -> dict[str, tuple[float, str]]:
+    """Value and unit by the code of the measurement's name."""
+    return {
+        value_of(each.ConceptNameCodeSequence): (
+            float(each.MeasuredValueSequence[0].NumericValue),
+            value_of(each.MeasuredValueSequence[0].MeasurementUnitsCodeSequence),
+        )
+        for each in item.ContentSequence
+        if each.ValueType == "NUM"
+    }
+
+
+def evaluations(item: Dataset) -> dict[str, str]:
+    """Code value by the code of the evaluation's name."""
+    return {
+        value_of(each.ConceptNameCodeSequence): value_of(each.ConceptCodeSequence)
+        for each in item.ContentSequence
+        if each.ValueType == "CODE"
+    }
+
+
+def normal() -> SourceImage:
+    header = dx_header()
+    return source(header, image_result(header, present=(), tubes=[ABSENT_TUBE]))
+
+
+def test_ohif_finds_what_it_dereferences() -> None:
+    """facts/field.md 2.6: the checklist read from OHIF's SR handler, for a positive and for a normal study."""
+    for image in (source(dx_header()), normal()):
+        report = report_of(image)
+        assert value_of(report.ConceptNameCodeSequence) == "126000"
+        assert len(child(report, IMAGE_LIBRARY).ContentSequence) > 0
+        referenced = {
+            each.ReferencedSOPInstanceUID
+            for one_study in report.CurrentRequestedProcedureEvidenceSequence
+            for series in one_study.ReferencedSeriesSequence
+            for each in series.ReferencedSOPSequence
+        }
+        assert groups(report)
+        for item in groups(report):
+            assert value_of(item.ConceptNameCodeSequence) == "125007"
+            codes = [value_of(each.ConceptNameCodeSequence) for each in item.ContentSequence]
+            assert codes.count(TRACKING_IDENTIFIER) == codes.count(TRACKING_UID) == 1
+            first_uid = next(each for each in item.ContentSequence if each.ValueType == "UIDREF")
+            assert value_of(first_uid.ConceptNameCodeSequence) == TRACKING_UID
+            assert not any(each.ValueType == "IMAGE" for each in item.ContentSequence)
+            regions = [each for each in item.ContentSequence if each.ValueType == "SCOORD"]
+            assert len(regions) == 1
+            assert regions[0].GraphicType in {"POINT", "POLYLINE"}
+            source_image = regions[0].ContentSequence[0].ReferencedSOPSequence[0]
+            assert source_image.ReferencedSOPInstanceUID in referenced
+            assert child(item, "363698007").ConceptCodeSequence[0].CodingSchemeDesignator == "SCT"
+
+
+def test_findings_carry_presence_score_and_category() -> None:
+    report = report_of(source(dx_header()))
+    present = group(report, "Pneumothorax (evaluated region)")
+    assert evaluations(present)["121071"] == "36118008"
+    assert evaluations(present)["PRESENCE"] == "52101004"
+    assert evaluations(present)["ACTIONABLE"] == "RID49481"
+    assert numbers(present) == {"MODEL_SCORE": (0.8725, "1"), "OPERATING_POINT": (0.5, "1")}
+    absent = group(report, "Nodule (evaluated region)")
+    assert evaluations(absent)["PRESENCE"] == "272519000"
+    assert "ACTIONABLE" not in evaluations(absent)
+
+
+def test_only_a_calibrated_score_is_called_a_probability() -> None:
+    report = report_of(source(dx_header()))
+    for finding in Finding:
+        names = set(numbers(group(report, f"{finding.code.meaning} (evaluated region)")))
+        assert ("122157" in names) is (finding is Finding.NODULE)
+        assert ("MODEL_SCORE" in names) is (finding is not Finding.NODULE)
+
+
+def test_a_region_that_was_only_evaluated_says_so() -> None:
+    report = report_of(normal())
+    for item in groups(report):
+        assert item.ContentSequence[0].TextValue.endswith("(evaluated region)")
+        assert "EVALUATED_REGION" in evaluations(item)
+    lungs = next(e for e in group(report, "Pneumothorax (evaluated region)").ContentSequence if e.ValueType == "SCOORD")
+    heart = next(e for e in group(report, "Cardiomegaly (evaluated region)").ContentSequence if e.ValueType == "SCOORD")
+    whole = next(
+        e for e in group(report, "Endotracheal tube (evaluated region)").ContentSequence if e.ValueType == "SCOORD"
+    )
+    assert max(lungs.GraphicData) <= 250
+    assert heart.GraphicData != lungs.GraphicData
+    assert list(whole.GraphicData) == [0, 0, 205, 0, 205, 250, 0, 250, 0, 0]
+
+
+def test_a_tube_carries_course_points_position_and_distance() -> None:
+    report = report_of(source(dx_header()))
+    item = group(report, "Endotracheal tube")
+    found = evaluations(item)
+    assert found["121071"] == "26412008"
+    assert found["PRESENCE"] == "52101004"
+    assert found["DEVICE_POSITION"] == "POSITION_ABNORMAL"
+    assert found["DISTANCE_BASIS"] == "BASIS_DETECTOR"
+    assert found["ACTIONABLE"] == "RID49480"
+    assert numbers(item)["TIP_TO_CARINA"] == (12.3, "mm")
+    assert numbers(item)["MALPOSITION"] == (0.81, "1")
+    course = next(each for each in item.ContentSequence if each.ValueType == "SCOORD")
+    assert (course.GraphicType, len(course.GraphicData)) == ("POLYLINE", 6)
+    tip = next(e for e in group(report, "Endotracheal tube tip").ContentSequence if e.ValueType == "SCOORD")
+    assert (tip.GraphicType, list(tip.GraphicData)) == ("POINT", [102.5, 90.0])
+    carina = next(e for e in group(report, "Carina").ContentSequence if e.ValueType == "SCOORD")
+    assert carina.GraphicData[1] == 105
+
+
+def test_without_a_spacing_there_are_no_millimetres() -> None:
+    header = dx_header()
+    report = report_of(source(header, image_result(header, tubes=[tube(DistanceBasis.NONE)])))
+    item = group(report, "Endotracheal tube")
+    assert "TIP_TO_CARINA" not in numbers(item)
+    assert evaluations(item)["DISTANCE_BASIS"] == "BASIS_NONE"
+
+
+def test_a_normal_position_has_no_category() -> None:
+    header = dx_header()
+    well = tube().model_copy(update={"position": TubePosition.NORMAL})
+    item = group(report_of(source(header, image_result(header, tubes=[well]))), "Endotracheal tube")
+    assert "ACTIONABLE" not in evaluations(item)
+
+
+def test_the_whole_study_has_urgency_summary_and_notice() -> None:
+    urgent = child(report_of(source(dx_header())), EVALUATIONS)
+    assert evaluations(urgent) == {"111017": "111242", "ACTIONABLE": "RID49480"}
+    routine = child(report_of(normal(), urgency=Urgency.ROUTINE), EVALUATIONS)
+    assert evaluations(routine) == {"111017": "111241"}
+    assert NOT_FOR_CLINICAL_USE in [each.TextValue for each in routine.ContentSequence if each.ValueType == "TEXT"]
+
+
+def test_the_report_is_preliminary_and_says_what_it_is_not_for() -> None:
+    report = report_of(source(dx_header()))
+    assert (report.PreliminaryFlag, report.VerificationFlag, report.CompletionFlag) == (
+        "PRELIMINARY",
+        "UNVERIFIED",
+        "COMPLETE",
+    )
+    assert report.SeriesDescription.endswith("not for clinical use")
+    assert report.SeriesDescription.isascii()
+    assert len(report.SeriesDescription) <= 64
+    assert (report.Manufacturer, report.ManufacturerModelName) == ("CheXNode", BUNDLE.name)
+    assert "99CHEXNODE" in [each.CodingSchemeDesignator for each in report.CodingSchemeIdentificationSequence]
+
+
+def test_a_failed_image_makes_the_report_partial_with_its_reason() -> None:
+    image = normal()
+    failed = FailedImage(sop_instance_uid="1.2.3", reason="Broken codestream, 3 ≥ 2.")
+    report = build_report(study([image], failed=[failed]), [image], [], report_identity(), CONTENT_TIME)
+    read = dcmread(io.BytesIO(part10_bytes(report)))
+    assert read.CompletionFlag == "PARTIAL"
+    assert read.SpecificCharacterSet == "ISO_IR 192"
+    texts = [each.TextValue for each in child(read, EVALUATIONS).ContentSequence if each.ValueType == "TEXT"]
+    assert "Image 1.2.3 was not analysed: Broken codestream, 3 ≥ 2." in texts
+    with pytest.raises(ValueError, match="at least one analysed image"):
+        build_report(study([]), [], [], report_identity(), CONTENT_TIME)
+
+
+def test_images_and_segmentations_are_evidence() -> None:
+    images = [source(dx_header("a")), source(dx_header("b"))]
+    segmentations = [
+        each
+        for each in (build_segmentation(i, BUNDLE, SegmentationGeometry.PLANES, CONTENT_TIME) for i in images)
+        if each is not None
+    ]
+    report = build_report(study(images), images, segmentations, report_identity(), CONTENT_TIME)
+    read = highdicom.sr.srread(io.BytesIO(part10_bytes(report)))
+    evidence = {str(sop_instance_uid) for _, _, sop_instance_uid, _ in read.get_evidence(current_procedure_only=True)}
+    assert evidence == {str(i.header.SOPInstanceUID) for i in images} | {str(s.SOPInstanceUID) for s in segmentations}
+
+
+def test_a_new_version_names_its_predecessor_and_keeps_tracking_uids() -> None:
+    first, second = report_of(normal()), report_of(normal(), version=2)
+    assert "PredecessorDocumentsSequence" not in first
+    predecessor = second.PredecessorDocumentsSequence[0]
+    assert predecessor.StudyInstanceUID == STUDY_UID
+    reference = predecessor.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert reference.ReferencedSOPInstanceUID == first.SOPInstanceUID
+
+    def tracking(report: Dataset) -> list[str]:
+        return [child(item, TRACKING_UID).UID for item in groups(report)]
+
+    assert tracking(first) == tracking(second)
+    assert len(set(tracking(first))) == len(tracking(first))
+
+
+def test_tracking_keys_cover_all_that_is_used() -> None:
+    keys = tracking_keys()
+    assert len(set(keys)) == len(keys)
+    assert {"pneumothorax", "endotracheal_tube", "endotracheal_tube.tip", "segment.right_lung"} <= set(keys)
+
+
+def test_the_order_is_referenced() -> None:
+    image = source(received(dx_header(AccessionNumber="A 1", RequestAttributesSequence=[request_attributes("A 1")])))
+    other = source(received(dx_header("b", AccessionNumber="A 2")))
+    report = report_of(image, other)
+    assert report.AccessionNumber == "A 1"
+    first, second = report.ReferencedRequestSequence
+    assert (first.AccessionNumber, first.RequestedProcedureID) == ("A 1", "RP 7")
+    assert first.PlacerOrderNumberImagingServiceRequest == "ORD 7"
+    assert second.AccessionNumber == "A 2"
+    assert first.StudyInstanceUID == STUDY_UID
+    assert "ReferencedRequestSequence" not in report_of(normal())
+
+
+def test_highdicom_reads_the_report_back() -> None:
+    report = build_report(study([source(dx_header())]), [source(dx_header())], [], report_identity(), CONTENT_TIME)
+    read = highdicom.sr.srread(io.BytesIO(part10_bytes(report)))
+    assert isinstance(read.content, highdicom.sr.MeasurementReport)
+    found = read.content.get_planar_roi_measurement_groups()
+    assert len(found) == len(Finding) + 3
+    tip = next(each for each in found if each.tracking_identifier == "Endotracheal tube tip")
+    assert tip.roi is not None
+    assert tip.roi.value.tolist() == [[102.5, 90.0]]
+    pneumothorax = next(each for each in found if each.tracking_identifier == "Pneumothorax (evaluated region)")
+    assert [each.value for each in pneumothorax.get_measurements()] == [0.8725, 0.5]
+    assert pneumothorax.finding_sites[0].value.meaning == "Lung"
+
+
+def test_the_same_arguments_give_the_same_bytes() -> None:
+    def build() -> bytes:
+        image = source(received(dx_header(SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Eva")))
+        return part10_bytes(build_report(study([image]), [image], [], report_identity(2), CONTENT_TIME))
+
+    assert build() == build()
+
+
+def test_building_warns_of_nothing_and_names_no_patient(caplog: pytest.LogCaptureFixture) -> None:
+    image = source(received(dx_header(PatientName="Anonymized", PatientID="X" * 70)))
+    with warnings.catch_warnings(), caplog.at_level("INFO"):
+        warnings.simplefilter("error")
+        build_report(study([image]), [image], [], report_identity(), CONTENT_TIME)
+    assert "Anonymized" not in caplog.text
+
+
+def test_a_process_can_be_warmed_up() -> None:
+    warm_up()

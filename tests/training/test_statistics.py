@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from training.operating_points import choose_operating_point
+from training.statistics import auroc, mean, metric
+
+
+@given(st.integers(0, 1000))
+def test_auroc_agrees_with_scikit_learn_also_with_ties(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 2, 30)
+    truth[:2] = 0, 1
+    scores = rng.integers(0, 6, 30) / 5
+    assert auroc(np.stack([scores, truth], axis=1)) == pytest.approx(roc_auc_score(truth, scores))
+
+
+def test_the_interval_holds_the_figure_and_n() -> None:
+    figure = metric("m", np.random.default_rng(0).normal(5, 1, 400), mean)
+    assert figure.low < figure.value < figure.high
+    assert figure.high - figure.low == pytest.approx(4 * 1 / 20, rel=0.2)
+    assert figure.n == 400
+
+
+def test_the_operating_point_separates_what_can_be_separated() -> None:
+    scores = np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.5])
+    truth = np.array([0, 0, 0, 1, 1, np.nan])
+    point = choose_operating_point(scores, truth)
+    assert 0.3 < point <= 0.7
+    assert choose_operating_point(scores[:3], truth[:3]) == 0.5

@@ -1,0 +1,18 @@
+"""A recipe so small that a whole bundle takes seconds."""
+
+from schemas.bundle import Architecture, Population, Preprocessing
+from training.recipe import BundleTable, EvaluationTable, NetworkTable, PoolTable, Recipe, TrainingTable
+
+TINY = Recipe(
+    bundle=BundleTable(name="tiny", version="0.0.1", licence="Apache-2.0"),
+    network=NetworkTable(
+        backbone=Architecture(timm_name="hybrid_vit_tiny_patch16", arguments={"img_size": 64, "width": 64, "depth": 4}),
+        preprocessing=Preprocessing(size=64, mean=0.5, std=0.25),
+        glori={"width": 32, "heads": 4},
+        dense={"width": 32},
+    ),
+    population=Population(minimum_age_years=18),
+    pool=PoolTable(training=16, validation=8, first_seed=0),
+    training=TrainingTable(steps=2, batch=4, learning_rate=1e-3, weight_decay=0.05, warm_up_steps=1, seed=0),
+    evaluation=EvaluationTable(count=8, first_seed=1000),
+)

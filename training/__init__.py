@@ -1,0 +1,1 @@
+"""Everything that makes a model bundle: phantom, networks' training, evaluation, regeneration."""

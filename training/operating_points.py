@@ -1,0 +1,24 @@
+"""From which score on a finding is called present; chosen on validation phantoms, never on those of the evaluation."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def choose_operating_point(scores: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
+    """The score in 0.01..0.99 with the greatest sensitivity + specificity - 1 (Youden's J).
+
+    Parameters
+    ----------
+    scores : [n], 0..1
+    truth : [n], 1 present, 0 absent, NaN not applicable. With one class only there is nothing to choose: 0.5.
+    """
+    applies = np.isfinite(truth)
+    scores, positive = scores[applies], truth[applies] > 0.5
+    if positive.all() or not positive.any():
+        return 0.5
+    # Halfway between neighbouring scores, so that no image sits on the threshold.
+    ordered = np.unique(scores)
+    candidates = np.concatenate([[ordered[0]], (ordered[1:] + ordered[:-1]) / 2])
+    called = scores[None, :] >= candidates[:, None]
+    youden = called[:, positive].mean(axis=1) - called[:, ~positive].mean(axis=1)
+    return float(np.clip(candidates[np.argmax(youden)], 0.01, 0.99))

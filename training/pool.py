@@ -1,0 +1,139 @@
+"""The training pool: phantoms rendered once, kept in a cache folder as memory-mapped arrays."""
+
+import hashlib
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+import training.phantom
+from training.phantom.render import render_phantom
+from training.phantom.truth import Phantom
+from training.targets import CHANNELS, CLASSES, class_truth, landmark_truth
+from workers.letterbox import Letterbox
+
+#: Rendered so much larger than the model's input, then reduced as the reading path reduces a film.
+OVERSIZE = 1.5
+_CHUNK = 40
+_LANDMARKS = len(CHANNELS) - 4
+
+
+@dataclass(frozen=True)
+class PoolSettings:
+    #: Side of the model's input in pixels.
+    size: int
+    count: int
+    first_seed: int
+
+
+@dataclass(frozen=True)
+class Pool:
+    """N phantoms as the model sees them, letterboxed to S x S pixels."""
+
+    #: uint8 [N, S, S], 0..255 for 0..1.
+    images: NDArray[np.uint8]
+    #: uint8 [N, S, S], bit i = segment i of `training.phantom.truth.SEGMENTS`.
+    masks: NDArray[np.uint8]
+    #: float32 [N, classes], see `training.targets.class_truth`.
+    classes: NDArray[np.float32]
+    #: float32 [N, 2, 2], (x, y) of tip and carina in model pixels; NaN for no tip.
+    landmarks: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def part(self, start: int, stop: int) -> "Pool":
+        return Pool(*(getattr(self, name)[start:stop] for name in _ARRAYS))
+
+
+_ARRAYS = ("images", "masks", "classes", "landmarks")
+
+
+def film_size(seed: int, side: int) -> tuple[int, int]:
+    """Rows and columns of a phantom whose longer side is `side`: square, portrait or landscape, by seed."""
+    short = round(side * (0.78 + 0.02 * (seed % 11)))
+    return ((side, side), (side, short), (short, side), (side, side))[seed % 4]
+
+
+def load_pool(settings: PoolSettings, cache: Path, progress: Progress) -> Pool:
+    """The pool from the cache, rendered by two processes when it is not there yet."""
+    key = f"{settings.size}-{settings.first_seed}-{settings.count}-{phantom_code_digest()[:12]}"
+    folder = cache / f"pool-{key}"
+    if not folder.exists():
+        _render(settings, folder, progress)
+    return Pool(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS))
+
+
+def phantom_code_digest() -> str:
+    """SHA-256 (hex) over the source of the phantom: other code draws other images."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(training.phantom.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def render_processes() -> Iterator[ProcessPoolExecutor]:
+    """Two spawned processes for rendering, one thread each."""
+    before = os.environ.get("OPENBLAS_NUM_THREADS")
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    try:
+        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as processes:
+            yield processes
+    finally:
+        if before is None:
+            del os.environ["OPENBLAS_NUM_THREADS"]
+        else:
+            os.environ["OPENBLAS_NUM_THREADS"] = before
+
+
+def letterboxed(phantom: Phantom, size: int) -> tuple[NDArray[np.uint8], Letterbox]:
+    """The phantom's image as the model's input uint8 [size, size], and the mapping to it."""
+    letterbox = Letterbox(phantom.image.shape[0], phantom.image.shape[1], size)
+    return np.round(letterbox.apply(phantom.image) * 255).astype(np.uint8), letterbox
+
+
+def _render(settings: PoolSettings, folder: Path, progress: Progress) -> None:
+    partial_folder = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial_folder, ignore_errors=True)
+    partial_folder.mkdir(parents=True)
+    image = (settings.count, settings.size, settings.size)
+    shapes = {
+        "images": (image, np.uint8),
+        "masks": (image, np.uint8),
+        "classes": ((settings.count, len(CLASSES)), np.float32),
+        "landmarks": ((settings.count, _LANDMARKS, 2), np.float32),
+    }
+    for name, (shape, dtype) in shapes.items():
+        open_memmap(partial_folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape).flush()
+    task = progress.add_task("Rendering phantoms", total=settings.count)
+    with render_processes() as processes:
+        work = partial(_render_chunk, settings, partial_folder)
+        for future in as_completed(processes.submit(work, start) for start in range(0, settings.count, _CHUNK)):
+            progress.advance(task, future.result())
+    partial_folder.rename(folder)
+
+
+def _render_chunk(settings: PoolSettings, folder: Path, start: int) -> int:
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in _ARRAYS}
+    stop = min(start + _CHUNK, settings.count)
+    for index in range(start, stop):
+        seed = settings.first_seed + index
+        phantom = render_phantom(seed, *film_size(seed, round(OVERSIZE * settings.size)))
+        arrays["images"][index], letterbox = letterboxed(phantom, settings.size)
+        for bit, mask in enumerate(phantom.masks):
+            inside = letterbox.apply(mask.astype(np.float32)) > 0.5
+            arrays["masks"][index] |= inside.astype(np.uint8) << bit
+        arrays["classes"][index] = class_truth(phantom)
+        arrays["landmarks"][index] = letterbox.to_model(landmark_truth(phantom).astype(np.float64))
+    return stop - start

@@ -1,0 +1,44 @@
+"""Figures with their 95 % intervals: percentile bootstrap over images."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from schemas.bundle import Metric
+
+_RESAMPLES = 1000
+
+
+def metric(name: str, samples: NDArray[np.floating], statistic: Callable[[NDArray[np.floating]], float]) -> Metric:
+    """`statistic` of the samples [n, ...] (one row per image) with a bootstrap interval; NaN figures where n is 0."""
+    if not len(samples):
+        return Metric(name=name, value=math.nan, low=math.nan, high=math.nan, n=0)
+    rng = np.random.default_rng(0)
+    draws = [statistic(samples[rng.integers(0, len(samples), len(samples))]) for _ in range(_RESAMPLES)]
+    low, high = np.nanpercentile(draws, [2.5, 97.5]) if np.isfinite(draws).any() else (math.nan, math.nan)
+    return Metric(name=name, value=statistic(samples), low=float(low), high=float(high), n=len(samples))
+
+
+def auroc(scores_and_truth: NDArray[np.floating]) -> float:
+    """Area under the ROC curve of [n, 2] (score, truth 0 or 1); NaN when one of the classes is missing."""
+    positive = scores_and_truth[:, 1] > 0.5
+    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+    if not n_positive or not n_negative:
+        return math.nan
+    ranks = rankdata(scores_and_truth[:, 0])
+    return float((ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+
+
+def mean(values: NDArray[np.floating]) -> float:
+    return float(np.mean(values))
+
+
+def median(values: NDArray[np.floating]) -> float:
+    return float(np.median(values))
+
+
+def percentile_95(values: NDArray[np.floating]) -> float:
+    return float(np.percentile(values, 95))

@@ -1,0 +1,150 @@
+"""`chexnode analyze`: the node's own code without the network and without a ledger, a file at a time."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from pydicom.uid import generate_uid
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from node.received import read_received
+from node.routing import route
+from schemas.bundle import bundle_folder, read_manifest
+from schemas.errors import ChexnodeError, EngineError, NotDicomError
+from schemas.identity import software_version
+from schemas.result import EngineReference, StudyResult
+from schemas.settings import ResultObject, load_settings
+from workers.assembly import AssemblyRequest, ImageRequest, assemble
+from workers.engine import Engine
+from workers.preparation import prepare
+from workers.processes import Processes
+from workers.results.source import ImageIdentity, ReportIdentity, tracking_keys
+from workers.worker import choose_device
+
+_UID = re.compile(r"[0-9.]{1,64}")
+_SUFFIX = {ResultObject.SEGMENTATION: ".seg.dcm", ResultObject.REPORT: ".sr.dcm"}
+
+
+class SetAsideError(ChexnodeError):
+    """Routing sets this image aside."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    path: Path
+    outcome: str
+    analysed: bool
+
+
+class Analyzer:
+    """Engine and processes for any number of files."""
+
+    def __init__(self) -> None:
+        settings = load_settings()
+        folder = bundle_folder(settings.worker.bundle)
+        self._manifest = read_manifest(folder)
+        self._geometry = settings.results.segmentation_geometry
+        self._engine = Engine(folder, self._manifest, choose_device(settings.worker.device), settings.worker)
+        self._processes = Processes(1, settings.worker.process_deadline_seconds)
+
+    def __enter__(self) -> "Analyzer":
+        self._ready = self._engine.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.close()
+        self._processes.close()
+
+    def analyze(self, path: Path, out: Path) -> StudyResult:
+        """Analyse the Part 10 file at `path` and write SR, SEG, result JSON and overlay PNG into `out`.
+
+        Raises ChexnodeError with the reason when the file cannot be analysed.
+        """
+        received = read_received(path)
+        if not _UID.fullmatch(received.sop_instance_uid):
+            raise NotDicomError("Its SOP Instance UID is no UID.")
+        decision = route(received.header, self._manifest.population, has_pixel_data=received.has_pixel_data)
+        if not decision.selected:
+            raise SetAsideError(decision.explanation)
+        image = self._processes.call(prepare, path, self._manifest.preprocessing)
+        output = self._engine.run(image).to_bytes()
+        request = AssemblyRequest(
+            study_instance_uid=received.study_instance_uid,
+            version=1,
+            manifest=self._manifest,
+            bundle_digest=self._ready.bundle_digest,
+            engine=EngineReference(
+                device=self._ready.device, precision=self._ready.precision, software_version=software_version()
+            ),
+            images=[ImageRequest(path, received.sop_instance_uid, output, _new_identity())],
+            failed=[],
+            report=ReportIdentity(generate_uid(prefix=None), generate_uid(prefix=None)),
+            content_time=datetime.now(UTC).replace(microsecond=0),
+            geometry=self._geometry,
+            overlay_png=True,
+        )
+        assembly = self._processes.call(assemble, request)
+        for built in assembly.objects:
+            _write(out / f"{received.sop_instance_uid}{_SUFFIX[built.kind]}", built.content)
+        _write(out / f"{received.sop_instance_uid}.overlay.png", assembly.overlays[received.sop_instance_uid])
+        # Last: who waits for the JSON finds the rest.
+        _write(out / f"{received.sop_instance_uid}.json", assembly.document.model_dump_json(indent=2).encode())
+        return assembly.document
+
+
+@click.command("analyze")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the results.")
+def analyze_command(files: tuple[Path, ...], out: Path) -> None:
+    """Analyse DICOM FILES (folders are searched) and write for each its SR, SEG, result JSON and overlay PNG.
+
+    Files that cannot be analysed are named with the reason. Status 1 only when none could be.
+    """
+    console = Console()
+    out.mkdir(parents=True, exist_ok=True)
+    every: list[Path] = []
+    for path in files:
+        every += sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    rows = []
+    with Analyzer() as analyzer:
+        for path in track(every, "analysing", console=console, transient=True, disable=len(every) < 2):
+            try:
+                rows.append(_Row(path, _describe(analyzer.analyze(path, out)), True))
+            except EngineError:
+                raise
+            except ChexnodeError as error:
+                rows.append(_Row(path, str(error), False))
+    table = Table("file", "result")
+    for row in rows:
+        table.add_row(row.path.name, row.outcome if row.analysed else f"[yellow]{row.outcome}[/]")
+    console.print(table)
+    analysed = sum(row.analysed for row in rows)
+    console.print(f"{analysed} of {len(rows)} analysed; results in {out}")
+    if not analysed:
+        raise click.exceptions.Exit(1)
+
+
+def _new_identity() -> ImageIdentity:
+    return ImageIdentity(
+        *(generate_uid(prefix=None) for _ in range(4)),
+        tracking_uids={key: generate_uid(prefix=None) for key in tracking_keys()},
+    )
+
+
+def _describe(document: StudyResult) -> str:
+    present = [
+        finding.finding.code.meaning for image in document.images for finding in image.findings if finding.present
+    ]
+    tubes = [f"tube {tube.position.value}" for image in document.images for tube in image.tubes if tube.position]
+    said = ", ".join(present + tubes) or "nothing above its operating point"
+    return f"{said}; urgency {document.urgency}. {document.notice}".strip()
+
+
+def _write(path: Path, content: bytes) -> None:
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_bytes(content)
+    draft.replace(path)

@@ -1,0 +1,66 @@
+"""`chexnode bundle`: what a model bundle is, and whether it is intact."""
+
+from pathlib import Path
+
+import click
+
+_bundle_argument = click.argument(
+    "bundle", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+
+
+@click.group("bundle")
+def bundle_group() -> None:
+    """Show and verify a model bundle."""
+
+
+@bundle_group.command("show")
+@_bundle_argument
+def show_command(bundle: Path | None) -> None:
+    """Show what BUNDLE (default: the shipped one) is made for, how it was made and what it achieves."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from schemas.bundle import bundle_digest, bundle_folder, read_manifest
+    from schemas.codes import NOT_FOR_CLINICAL_USE
+    from workers.metrics_table import metrics_table
+
+    folder = bundle_folder(bundle)
+    manifest = read_manifest(folder)
+    console = Console()
+    if not manifest.cleared_for_clinical_use:
+        console.print(f"[bold red]{NOT_FOR_CLINICAL_USE}.[/] See {folder / 'card.md'}.")
+    population = manifest.population
+    age = "any age" if population.minimum_age_years is None else f"from {population.minimum_age_years} years"
+    facts = Table(title=f"{manifest.name} {manifest.version}", show_header=False)
+    facts.add_row("folder", str(folder))
+    facts.add_row("digest", bundle_digest(folder))
+    facts.add_row("made", manifest.created.isoformat())
+    facts.add_row("licence", manifest.licence)
+    facts.add_row("made for", f"{age}, views {', '.join(population.view_positions)}, {', '.join(population.devices)}")
+    facts.add_row("backbone", f"{manifest.architecture.timm_name}, {manifest.preprocessing.size} px")
+    facts.add_row("regions and landmarks", ", ".join(manifest.dense.channels))
+    facts.add_row("data", str(manifest.training.get("data", "not stated")))
+    console.print(facts)
+    classes = Table("class", "operating point", "score", title="Classes")
+    for scored in manifest.glori.classes:
+        meaning = "probability" if scored.calibrated else "not calibrated"
+        classes.add_row(scored.target, f"{scored.operating_point:.3f}", meaning)
+    console.print(classes)
+    console.print(metrics_table(manifest.metrics, "Figures stated by the bundle"))
+
+
+@bundle_group.command("verify")
+@_bundle_argument
+def verify_command(bundle: Path | None) -> None:
+    """Load BUNDLE (default: the shipped one) strictly, print its digest and run its self-test."""
+    from rich.console import Console
+
+    from schemas.bundle import bundle_folder
+    from workers.bundle import load_bundle, run_selftest
+
+    loaded = load_bundle(bundle_folder(bundle))
+    difference = run_selftest(loaded)
+    console = Console()
+    console.print(f"{loaded.manifest.name} {loaded.manifest.version}: {loaded.digest}", soft_wrap=True)
+    console.print(f"self-test passed, greatest difference of a logit {difference:.2g}")

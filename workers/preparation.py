@@ -1,0 +1,25 @@
+"""From a stored DICOM file to the network's input. Runs in the process pool."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.bundle import Preprocessing
+from workers.letterbox import Letterbox
+from workers.pixels import read_pixels
+
+
+def prepare(path: Path, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Read, letterbox and normalise the image: float32 [1, size, size].
+
+    Raises PixelDataError or UnsupportedImageError.
+    """
+    return normalise(read_pixels(path), preprocessing)
+
+
+def normalise(pixels: NDArray[np.float32], preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """The network's input for an image as `workers.pixels.read_pixels` gives it (float32 [rows, columns], 0..1)."""
+    boxed = Letterbox(*pixels.shape, preprocessing.size).apply(pixels)
+    normalised: NDArray[np.float32] = ((boxed - preprocessing.mean) / preprocessing.std).astype(np.float32)
+    return normalised[np.newaxis]

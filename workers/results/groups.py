@@ -1,0 +1,215 @@
+"""Measurement groups of a report, one per finding, tube and landmark of an image (TID 1410, planar regions).
+
+Every group has a region: OHIF's viewport stays black for a report with a group that has none.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from highdicom.sr import (
+    AlgorithmIdentification,
+    FindingSite,
+    GraphicTypeValues,
+    ImageRegion,
+    Measurement,
+    QualitativeEvaluation,
+    SourceImageForRegion,
+    TrackingIdentifier,
+)
+from highdicom.sr import PlanarROIMeasurementsAndQualitativeEvaluations as PlanarGroup
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+from schemas.codes import (
+    ABSENT,
+    ACTIONABLE_FINDING,
+    DEVICE_POSITION,
+    DISTANCE_BASIS,
+    EVALUATED_REGION,
+    MALPOSITION_SCORE,
+    MODEL_SCORE,
+    OPERATING_POINT,
+    PRESENCE,
+    PRESENT,
+    THORAX,
+    TIP_TO_CARINA,
+    Category,
+    Code,
+    Finding,
+    Landmark,
+    Segment,
+)
+from schemas.result import FindingResult, Point, TubeResult
+from workers.results.coding import concept
+from workers.results.regions import Region, evaluated_region, line
+from workers.results.source import SourceImage, device_key, finding_key
+
+_LUNGS = (Segment.RIGHT_LUNG, Segment.LEFT_LUNG)
+_EVALUATED: dict[Finding, tuple[Segment, ...]] = {Finding.CARDIOMEGALY: (Segment.HEART,)}
+#: Decimals that say something: of a score, and of a distance in mm.
+_SCORE_DECIMALS = 4
+_DISTANCE_DECIMALS = 1
+
+
+def measurement_groups(
+    source: SourceImage, header: Dataset, algorithm: AlgorithmIdentification
+) -> Iterator[PlanarGroup]:
+    """All groups of one image: findings, present or not, then tubes with their points. `header` is normalised."""
+    groups = _Groups(source, header, algorithm)
+    for finding in source.result.findings:
+        yield groups.finding(finding)
+    for tube in source.result.tubes:
+        yield groups.tube(tube)
+        if tube.present and tube.tip:
+            yield groups.point(tube, "tip", Landmark.ENDOTRACHEAL_TUBE_TIP.code, tube.tip)
+        if tube.present and tube.carina:
+            yield groups.point(tube, "carina", Landmark.CARINA.code, tube.carina)
+
+
+@dataclass(frozen=True)
+class _Groups:
+    source: SourceImage
+    header: Dataset
+    algorithm: AlgorithmIdentification
+
+    def finding(self, finding: FindingResult) -> PlanarGroup:
+        evaluations = [_presence(finding.present)]
+        if finding.present:
+            evaluations.append(_category(finding.finding.category))
+        return self._evaluated(
+            key=finding_key(finding.finding),
+            code=finding.finding.code,
+            site=finding.finding.site,
+            segments=_EVALUATED.get(finding.finding, _LUNGS),
+            measurements=_score(finding),
+            evaluations=evaluations,
+        )
+
+    def tube(self, tube: TubeResult) -> PlanarGroup:
+        measurements, evaluations = _score(tube), [_presence(tube.present)]
+        if tube.present:
+            if tube.position is not None:
+                evaluations.append(_evaluation(DEVICE_POSITION, tube.position.code))
+                if tube.position.category is not None:
+                    evaluations.append(_category(tube.position.category))
+            if tube.malposition_score is not None:
+                measurements.append(_number(MALPOSITION_SCORE, tube.malposition_score))
+            if (distance := tube.tip_to_carina) is not None:
+                evaluations.append(_evaluation(DISTANCE_BASIS, distance.basis.code))
+                if distance.millimetres is not None:
+                    measurements.append(_millimetres(TIP_TO_CARINA, distance.millimetres))
+        if tube.present and len(tube.course) > 1:
+            return self._group(
+                key=device_key(tube.device),
+                label=tube.device.code.meaning,
+                code=tube.device.code,
+                site=tube.device.site,
+                region=self._region(GraphicTypeValues.POLYLINE, line(self.source.result, tube.course)),
+                measurements=measurements,
+                evaluations=evaluations,
+            )
+        # The trachea reaches above the lungs: the whole image was looked at.
+        return self._evaluated(
+            key=device_key(tube.device),
+            code=tube.device.code,
+            site=tube.device.site,
+            segments=(),
+            measurements=measurements,
+            evaluations=evaluations,
+        )
+
+    def point(self, tube: TubeResult, part: str, code: Code, point: Point) -> PlanarGroup:
+        label = code.meaning if part == "carina" else f"{tube.device.code.meaning} {part}"
+        return self._group(
+            key=device_key(tube.device, part),
+            label=label,
+            code=code,
+            site=tube.device.site,
+            region=self._region(GraphicTypeValues.POINT, line(self.source.result, [point])),
+            measurements=[],
+            evaluations=[],
+        )
+
+    def _evaluated(
+        self,
+        *,
+        key: str,
+        code: Code,
+        site: Code,
+        segments: Sequence[Segment],
+        measurements: list[Measurement],
+        evaluations: list[QualitativeEvaluation],
+    ) -> PlanarGroup:
+        """A group about a region that was evaluated as a whole, and says so twice: to readers and to machines."""
+        region = evaluated_region(self.source.result, self.source.masks, segments)
+        return self._group(
+            key=key,
+            label=f"{code.meaning} (evaluated region)",
+            code=code,
+            site=site,
+            region=self._region(GraphicTypeValues.POLYLINE, region),
+            measurements=measurements,
+            evaluations=[*evaluations, _evaluation(EVALUATED_REGION, site if segments else THORAX)],
+        )
+
+    def _group(
+        self,
+        *,
+        key: str,
+        label: str,
+        code: Code,
+        site: Code,
+        region: ImageRegion,
+        measurements: list[Measurement],
+        evaluations: list[QualitativeEvaluation],
+    ) -> PlanarGroup:
+        return PlanarGroup(
+            # First of all UIDs of the group: OHIF takes the first one it finds for the tracking UID.
+            tracking_identifier=TrackingIdentifier(uid=self.source.identity.tracking_uids[key], identifier=label),
+            referenced_region=region,
+            finding_type=concept(code),
+            finding_sites=[FindingSite(concept(site))],
+            algorithm_id=self.algorithm,
+            measurements=measurements,
+            qualitative_evaluations=evaluations,
+        )
+
+    def _region(self, graphic_type: GraphicTypeValues, coordinates: Region) -> ImageRegion:
+        return ImageRegion(
+            graphic_type=graphic_type,
+            graphic_data=coordinates.astype(np.float32),
+            source_image=SourceImageForRegion(
+                referenced_sop_class_uid=self.header.SOPClassUID,
+                referenced_sop_instance_uid=self.header.SOPInstanceUID,
+            ),
+        )
+
+
+def _evaluation(name: Code, value: Code) -> QualitativeEvaluation:
+    return QualitativeEvaluation(concept(name), concept(value))
+
+
+def _presence(present: bool) -> QualitativeEvaluation:
+    return _evaluation(PRESENCE, PRESENT if present else ABSENT)
+
+
+def _category(category: Category) -> QualitativeEvaluation:
+    return _evaluation(ACTIONABLE_FINDING, category.code)
+
+
+def _score(result: FindingResult | TubeResult) -> list[Measurement]:
+    """The score, called a probability only when it is one, and the operating point that it was held against."""
+    name = codes.DCM.Probability if result.calibrated else concept(MODEL_SCORE)
+    return [
+        Measurement(name, round(result.score, _SCORE_DECIMALS), codes.UCUM.NoUnits),
+        _number(OPERATING_POINT, result.operating_point),
+    ]
+
+
+def _number(name: Code, value: float) -> Measurement:
+    return Measurement(concept(name), round(value, _SCORE_DECIMALS), codes.UCUM.NoUnits)
+
+
+def _millimetres(name: Code, value: float) -> Measurement:
+    return Measurement(concept(name), round(value, _DISTANCE_DECIMALS), codes.UCUM.Millimeter)

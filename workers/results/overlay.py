@@ -1,0 +1,112 @@
+"""The picture of a result: the radiograph with outlines, tube, landmarks, legend and notice.
+
+Anatomy stays visible: thin outlines, no fills, open markers, and the legend where the least of the chest is.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from highdicom.color import CIELabColor
+from numpy.typing import NDArray
+from PIL import Image
+
+from schemas.codes import DistanceBasis, Segment, TubePosition
+from schemas.result import ImageResult, Point, TipToCarina, TubeResult
+from workers.results.brush import AMBER, GREEN, GREY, RED, WHITE, Brush, Colour, outline
+from workers.results.legend import Line, draw_legend, draw_notice
+from workers.results.source import Mask
+
+POSITION_COLOURS: Mapping[TubePosition | None, Colour] = {
+    TubePosition.ABNORMAL: RED,
+    TubePosition.BORDERLINE: AMBER,
+    TubePosition.NORMAL: GREEN,
+    TubePosition.INCOMPLETELY_IMAGED: GREY,
+    None: GREY,
+}
+_BASES = {
+    DistanceBasis.CALIBRATED: "",
+    DistanceBasis.MAGNIFICATION_CORRECTED: " (magnification corrected)",
+    DistanceBasis.DETECTOR_PLANE: " (detector plane)",
+    DistanceBasis.NONE: " (no scale)",
+}
+
+
+def draw_overlay(
+    pixels: NDArray[np.float32], result: ImageResult, masks: Mapping[Segment, Mask], notice: str
+) -> NDArray[np.uint8]:
+    """`result` drawn over `pixels`, float32 [rows, columns], 0..1, MONOCHROME2 sense; uint8 [rows, columns, 3]."""
+    rows, columns = pixels.shape
+    grey = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
+    image = Image.fromarray(grey).convert("RGB")
+    brush = Brush.over(rows, columns)
+    outlined = [segment for segment in Segment if segment in masks and masks[segment].any()]
+    for segment in outlined:
+        # The course shows a tube better than its outline.
+        if segment is not Segment.ENDOTRACHEAL_TUBE or not any(tube.course for tube in result.tubes):
+            outline(image, masks[segment], colour_of(segment), brush.line_width)
+    flags = [flag for tube in result.tubes if tube.present for flag in _flags(tube)]
+    draw_legend(brush, result, flags, avoid=[masks[segment] for segment in outlined])
+    for tube in result.tubes:
+        if tube.present:
+            _draw_tube(brush, tube)
+    draw_notice(brush, notice)
+    return np.asarray(brush.on(image))
+
+
+def colour_of(segment: Segment) -> Colour:
+    """The colour that the Segmentation recommends, as sRGB."""
+    red, green, blue = CIELabColor(*segment.cielab).to_rgb(clip=True)
+    return int(red), int(green), int(blue)
+
+
+def _flags(tube: TubeResult) -> list[Line]:
+    """Position of the tube, and how far its tip lies from the carina; without a scale only on which side."""
+    colour = POSITION_COLOURS[tube.position]
+    flags = []
+    if tube.position is not None:
+        position = tube.position.value.replace("_", " ")
+        flags.append(
+            Line(f"{tube.device.code.meaning}: {position}", colour, is_flag=tube.position.category is not None)
+        )
+    if (distance := tube.tip_to_carina) is not None:
+        length = "" if distance.millimetres is None else f"{_length(distance)} "
+        side = "above" if distance.pixels >= 0 else "below"
+        flags.append(Line(f"Tip {length}{side} carina{_BASES[distance.basis]}", colour))
+    return flags
+
+
+def _length(distance: TipToCarina) -> str:
+    return "no scale" if distance.millimetres is None else f"{abs(distance.millimetres):.0f} mm"
+
+
+def _draw_tube(brush: Brush, tube: TubeResult) -> None:
+    width = brush.line_width
+    colour = POSITION_COLOURS[tube.position]
+    if len(tube.course) > 1:
+        brush.lines([_at(point) for point in tube.course], colour_of(Segment.ENDOTRACHEAL_TUBE), width, opacity=0.85)
+    radius = brush.text_size * 0.45
+    if tube.tip and tube.carina:
+        _draw_distance(brush, tube, tube.tip, tube.carina, colour)
+    if tube.tip:
+        brush.ring(_at(tube.tip), radius, colour, width * 1.5)
+    if tube.carina:
+        # Like the carina itself: an angle open downwards, its apex on the point.
+        x, y = _at(tube.carina)
+        brush.lines([(x - radius, y + radius), (x, y), (x + radius, y + radius)], WHITE, width * 1.5)
+
+
+def _draw_distance(brush: Brush, tube: TubeResult, tip: Point, carina: Point, colour: Colour) -> None:
+    """A dimension line beside the trachea: levels of tip and carina, and how far they are apart."""
+    size = brush.text_size
+    right = min(max(tip.x, carina.x) + 1.6 * size, brush.columns - 1)
+    for point in (tip, carina):
+        brush.lines([(point.x + 0.6 * size, point.y), (right + 0.3 * size, point.y)], colour, brush.line_width * 0.8)
+    brush.lines([(right, tip.y), (right, carina.y)], colour, brush.line_width * 0.8)
+    if tube.tip_to_carina is not None:
+        label = _length(tube.tip_to_carina)
+        x = min(right + 0.5 * size, brush.columns - brush.text_width(label) - 0.3 * size)
+        brush.text((x, (tip.y + carina.y) / 2), label, WHITE)
+
+
+def _at(point: Point) -> tuple[float, float]:
+    return point.x, point.y

@@ -1,0 +1,39 @@
+"""Regions of a report's measurement groups as SCOORD has them (PS3.3 C.18.6): float [n, 2], column and row."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.codes import Segment
+from schemas.result import ImageResult, Point
+from workers.results.source import Mask
+
+Region = NDArray[np.float64]
+
+
+def evaluated_region(result: ImageResult, masks: Mapping[Segment, Mask], segments: Sequence[Segment]) -> Region:
+    """Closed rectangle around those of `segments` that were outlined, else around the image.
+
+    What was looked at, not where something was found: a rectangle is not mistaken for the outline of a lesion.
+    """
+    boxes = [_box(masks[segment]) for segment in segments if segment in masks and masks[segment].any()]
+    if boxes:
+        left, top = np.min(boxes, axis=0)[:2]
+        right, bottom = np.max(boxes, axis=0)[2:]
+    else:
+        left, top, right, bottom = 0, 0, result.columns, result.rows
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom], [left, top]], dtype=np.float64)
+
+
+def line(result: ImageResult, points: Sequence[Point]) -> Region:
+    """`points` in order, kept inside the image."""
+    coordinates = np.array([[point.x, point.y] for point in points], dtype=np.float64)
+    return np.clip(coordinates, 0, [result.columns, result.rows])
+
+
+def _box(mask: Mask) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of a mask that is not empty; right and bottom are the far edges of the last pixels."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    columns = np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -1,0 +1,230 @@
+"""The result of record: one Comprehensive 3D SR per study, bundle and version (PS3.3 A.35.13, PS3.16 TID 1500)."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from highdicom.sr import (
+    CodeContentItem,
+    CodedConcept,
+    Comprehensive3DSR,
+    ContainerContentItem,
+    ContentSequence,
+    DeviceObserverIdentifyingAttributes,
+    ImageContentItem,
+    ImageLibraryEntryDescriptors,
+    MeasurementReport,
+    NumContentItem,
+    ObservationContext,
+    ObserverContext,
+    RelationshipTypeValues,
+    TextContentItem,
+)
+from highdicom.sr.value_types import ContentItem
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import ExplicitVRLittleEndian
+
+from schemas.codes import ACTIONABLE_FINDING, Category
+from schemas.identity import MANUFACTURER, software_version
+from schemas.result import BundleReference, StudyResult, Urgency
+from workers.results.coding import algorithm_of_report, coding_schemes, concept
+from workers.results.derived_uid import derived_uid
+from workers.results.equipment import (
+    REPORT_SERIES_NUMBER,
+    blank_header,
+    complete,
+    own_equipment,
+    serial_number,
+    series_description,
+)
+from workers.results.groups import measurement_groups
+from workers.results.header import normalise, positive_spacing
+from workers.results.requests import referenced_requests
+from workers.results.source import Predecessor, ReportIdentity, SourceImage
+
+_QUALITATIVE_EVALUATIONS = CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
+_PROCEDURE = CodedConcept("399208008", "SCT", "Plain chest X-ray")
+_CONTAINS = RelationshipTypeValues.CONTAINS
+_HAS_ACQUISITION_CONTEXT = RelationshipTypeValues.HAS_ACQ_CONTEXT
+
+
+def build_report(
+    study: StudyResult,
+    sources: Sequence[SourceImage],
+    segmentations: Sequence[Dataset],
+    identity: ReportIdentity,
+    content_time: datetime,
+) -> Dataset:
+    """The report of `study`: what every analysed image shows, negatives included, preliminary and unverified.
+
+    `sources` are the images of `study.images`; `segmentations` (build_segmentation) are listed as evidence. What
+    failed makes the report PARTIAL. Raises ValueError without a source: a study of failures only has no report.
+    """
+    if not sources:
+        raise ValueError("A report needs at least one analysed image.")
+    headers = [normalise(source.header) for source in sources]
+    images = [
+        blank_header(header, source.result.rows, source.result.columns)
+        for header, source in zip(headers, sources, strict=True)
+    ]
+    bundle = study.bundle
+    predecessor = identity.predecessor
+    dataset = Comprehensive3DSR(
+        evidence=[*images, *segmentations],
+        content=_content(study, sources, headers, images),
+        series_instance_uid=identity.series_instance_uid,
+        series_number=REPORT_SERIES_NUMBER,
+        sop_instance_uid=identity.sop_instance_uid,
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=bundle.name,
+        software_versions=software_version(),
+        device_serial_number=serial_number(bundle),
+        is_complete=not study.failed,
+        is_final=False,
+        is_verified=False,
+        requested_procedures=referenced_requests(headers) or None,
+        previous_versions=[_reference(predecessor)] if predecessor else None,
+        series_description=series_description("report", bundle),
+        coding_schemes=coding_schemes(),
+        contributing_equipment=[own_equipment(bundle, content_time)],
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+    )
+    complete(dataset, headers[0], content_time)
+    return dataset
+
+
+def _content(
+    study: StudyResult, sources: Sequence[SourceImage], headers: Sequence[Dataset], images: Sequence[Dataset]
+) -> MeasurementReport:
+    algorithm = algorithm_of_report(study.bundle, study.engine)
+    content = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=_observer(study.bundle)),
+        procedure_reported=_PROCEDURE,
+        imaging_measurements=[
+            group
+            for source, header in zip(sources, headers, strict=True)
+            for group in measurement_groups(source, header, algorithm)
+        ],
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+    items = content[0].ContentSequence
+    # In the order of TID 1500: Image Library, Imaging Measurements, Qualitative Evaluations.
+    items.insert(len(items) - 1, _image_library(headers, images))
+    items.append(_qualitative_evaluations(study))
+    return content
+
+
+def _observer(bundle: BundleReference) -> ObserverContext:
+    """TID 1002 and 1004: the device that observed is the software with this bundle."""
+    return ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+            uid=derived_uid(bundle.digest, "device"),
+            name=f"{MANUFACTURER} {bundle.name} {bundle.version}",
+            manufacturer_name=MANUFACTURER,
+            model_name=bundle.name,
+            serial_number=bundle.digest,
+        ),
+    )
+
+
+def _image_library(headers: Sequence[Dataset], images: Sequence[Dataset]) -> ContainerContentItem:
+    """TID 1600. highdicom's own asks every projection image for a spacing and an orientation, which many lack."""
+    library = ContainerContentItem(name=codes.DCM.ImageLibrary, relationship_type=_CONTAINS)
+    group = ContainerContentItem(name=codes.DCM.ImageLibraryGroup, relationship_type=_CONTAINS)
+    group.ContentSequence = ContentSequence()
+    for header, image in zip(headers, images, strict=True):
+        entry = ImageContentItem(
+            name=CodedConcept("260753009", "SCT", "Source"),
+            referenced_sop_class_uid=header.SOPClassUID,
+            referenced_sop_instance_uid=header.SOPInstanceUID,
+            relationship_type=_CONTAINS,
+        )
+        # Without a modality highdicom adds the descriptors that all images have (TID 1602) and no others.
+        common = Dataset()
+        common.update(image)
+        common.Modality = ""
+        entry.ContentSequence = ContentSequence()
+        entry.ContentSequence.extend(ImageLibraryEntryDescriptors(common, _projection_descriptors(header)))
+        group.ContentSequence.append(entry)
+    library.ContentSequence = ContentSequence([group])
+    return library
+
+
+def _projection_descriptors(header: Dataset) -> list[ContentItem]:
+    """TID 1603, as far as the image says it."""
+    items: list[ContentItem] = []
+    if len(orientation := header.get("PatientOrientation") or []) == 2:
+        items += [
+            TextContentItem(name, value, relationship_type=_HAS_ACQUISITION_CONTEXT)
+            for name, value in zip(
+                (codes.DCM.PatientOrientationRow, codes.DCM.PatientOrientationColumn), orientation, strict=True
+            )
+        ]
+    if spacing := positive_spacing(header):
+        items += [
+            NumContentItem(name, value, codes.UCUM.Millimeter, relationship_type=_HAS_ACQUISITION_CONTEXT)
+            for name, value in zip(
+                (codes.DCM.VerticalPixelSpacing, codes.DCM.HorizontalPixelSpacing), spacing, strict=True
+            )
+        ]
+    return items
+
+
+def _qualitative_evaluations(study: StudyResult) -> ContainerContentItem:
+    """What holds for the study as a whole, with the notice and the reasons in words."""
+    container = ContainerContentItem(name=_QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
+    items = ContentSequence()
+    items.append(
+        CodeContentItem(codes.DCM.CADProcessingAndFindingsSummary, _summary(study), relationship_type=_CONTAINS)
+    )
+    if study.urgency is not Urgency.ROUTINE:
+        category = Category(study.urgency.value)
+        items.append(CodeContentItem(concept(ACTIONABLE_FINDING), concept(category.code), relationship_type=_CONTAINS))
+    for comment in _comments(study):
+        items.append(TextContentItem(codes.DCM.Comment, comment, relationship_type=_CONTAINS))
+    container.ContentSequence = items
+    return container
+
+
+def _summary(study: StudyResult) -> CodedConcept:
+    """CID 6047."""
+    positive = any(
+        any(finding.present for finding in image.findings) or any(tube.present for tube in image.tubes)
+        for image in study.images
+    )
+    if study.failed:
+        summary = (
+            codes.DCM.NotAllAlgorithmsSucceededWithFindings
+            if positive
+            else codes.DCM.NotAllAlgorithmsSucceededWithoutFindings
+        )
+    else:
+        summary = (
+            codes.DCM.AllAlgorithmsSucceededWithFindings
+            if positive
+            else codes.DCM.AllAlgorithmsSucceededWithoutFindings
+        )
+    return CodedConcept.from_code(summary)
+
+
+def _comments(study: StudyResult) -> list[str]:
+    comments = [study.notice]
+    for image in study.images:
+        comments += [
+            f"{tube.device.code.meaning} in image {image.sop_instance_uid}: {tube.position_reason}"
+            for tube in image.tubes
+            if tube.position_reason
+        ]
+    comments += [f"Image {failed.sop_instance_uid} was not analysed: {failed.reason}" for failed in study.failed]
+    return [comment for comment in comments if comment]
+
+
+def _reference(predecessor: Predecessor) -> Dataset:
+    reference = Dataset()
+    reference.SOPClassUID = predecessor.sop_class_uid
+    reference.SOPInstanceUID = predecessor.sop_instance_uid
+    reference.StudyInstanceUID = predecessor.study_instance_uid
+    reference.SeriesInstanceUID = predecessor.series_instance_uid
+    return reference

@@ -1,0 +1,217 @@
+"""The worker's two tasks: analyse due images, and plan and build due study results. Each works until nothing is due."""
+
+from datetime import UTC, datetime
+from functools import partial
+from time import perf_counter
+
+import structlog
+from pydicom.uid import Comprehensive3DSRStorage, generate_uid
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from node.delivery.worker import RANK
+from node.leases import Commit, Lease, claim, complete, perform
+from node.ledger import Ledger, now
+from node.object_store import FolderObjectStore
+from node.queue import RESULTS, Publisher, delivery_queue
+from node.results_planning import make_current, plan_results, wanted_objects
+from schemas.bundle import Manifest
+from schemas.identity import software_version
+from schemas.result import EngineReference, FailedImage
+from schemas.settings import ResultObject, Settings
+from schemas.tables import Delivery, Inference, Instance, Result, ResultImage, Study, Tracking, WorkState
+from workers.assembly import Assembly, AssemblyRequest, ImageRequest, assemble
+from workers.engine import Engine
+from workers.preparation import prepare
+from workers.processes import Processes
+from workers.results.source import ImageIdentity, Predecessor, ReportIdentity, tracking_keys
+
+log = structlog.get_logger()
+
+
+class Tasks:
+    """What an inference worker does with due rows.
+
+    Parameters
+    ----------
+    manifest, digest
+        The bundle that is served; only work for this digest is claimed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        store: FolderObjectStore,
+        publisher: Publisher,
+        processes: Processes,
+        engine: Engine,
+        manifest: Manifest,
+        digest: str,
+    ) -> None:
+        self._settings = settings
+        self._work = settings.work
+        self._ledger = ledger
+        self._store = store
+        self._publisher = publisher
+        self._processes = processes
+        self._engine = engine
+        self._manifest = manifest
+        self._digest = digest
+        self._wanted = wanted_objects(destination.objects for destination in settings.destinations)
+
+    def analyse_due(self) -> None:
+        """Analyse images until none is due."""
+        attempts = self._work.attempts
+        while lease := claim(self._ledger, Inference, self._work, attempts, Inference.bundle_digest == self._digest):
+            perform(self._ledger, lease, self._work, attempts, partial(self._analyse, lease))
+            self._publisher.hint(RESULTS)
+
+    def build_due(self) -> None:
+        """Plan and build study results until none is due."""
+        self._ledger.write(lambda session: plan_results(session, self._digest, self._wanted))
+        attempts = self._work.attempts
+        while lease := claim(self._ledger, Result, self._work, attempts, Result.bundle_digest == self._digest):
+            perform(self._ledger, lease, self._work, attempts, partial(self._build, lease))
+            for destination in self._settings.destinations:
+                self._publisher.hint(delivery_queue(destination.name))
+            self._ledger.write(lambda session: plan_results(session, self._digest, self._wanted))
+
+    def _analyse(self, lease: Lease) -> Commit:
+        with self._ledger.read() as session:
+            row = session.get_one(Inference, lease.row_id)
+        started = perf_counter()
+        image = self._processes.call(prepare, self._store.path(row.file_sha256), self._manifest.preprocessing)
+        prepared = perf_counter()
+        output = self._engine.run(image, row.priority)
+        ran = perf_counter()
+        output_sha256 = self._store.put(output.to_bytes())
+        ready = self._engine.ready
+        assert ready is not None
+
+        return lambda session: complete(
+            session,
+            lease,
+            output_sha256=output_sha256,
+            engine_device=ready.device,
+            engine_precision=ready.precision,
+            software_version=software_version(),
+            read_ms=(prepared - started) * 1000,
+            forward_ms=(ran - prepared) * 1000,
+        )
+
+    def _build(self, lease: Lease) -> Commit:
+        request = self._ledger.write(lambda session: self._request(session, lease.row_id))
+        built = self._processes.call(assemble, request)
+        stored = {each.sop_instance_uid: self._store.put(each.content) for each in built.objects}
+        return lambda session: self._commit(session, lease, built, stored)
+
+    def _request(self, session: Session, result_id: int) -> AssemblyRequest:
+        result = session.get_one(Result, result_id)
+        done = [image for image in result.images if image.inference.state == WorkState.DONE]
+        first = done[0].inference
+        assert first.engine_device and first.engine_precision and first.software_version
+        predecessor = session.get(Result, result.predecessor_id) if result.predecessor_id else None
+        report = next(each for each in result.objects if each.kind == ResultObject.REPORT)
+        return AssemblyRequest(
+            study_instance_uid=result.study.study_instance_uid,
+            version=result.version,
+            manifest=self._manifest,
+            bundle_digest=self._digest,
+            engine=EngineReference(
+                device=first.engine_device,
+                precision=first.engine_precision,
+                software_version=first.software_version,
+            ),
+            images=[self._image(session, result, image) for image in done],
+            failed=[
+                FailedImage(sop_instance_uid=image.instance.sop_instance_uid, reason=image.inference.error)
+                for image in result.images
+                if image.inference.state == WorkState.FAILED
+            ],
+            report=ReportIdentity(
+                report.sop_instance_uid, report.series_instance_uid, self._predecessor(predecessor, result)
+            ),
+            content_time=datetime.fromtimestamp(result.created_at, UTC).replace(microsecond=0),
+            geometry=self._settings.results.segmentation_geometry,
+            secondary_capture=ResultObject.SECONDARY_CAPTURE in self._wanted,
+        )
+
+    def _image(self, session: Session, result: Result, image: ResultImage) -> ImageRequest:
+        assert image.inference.output_sha256
+        objects = {each.kind: each for each in result.objects if each.instance_id == image.instance_id}
+        segmentation = objects[ResultObject.SEGMENTATION]
+        # Without a destination that wants captures none was minted, and none is built.
+        capture = objects.get(ResultObject.SECONDARY_CAPTURE, segmentation)
+        return ImageRequest(
+            path=self._store.path(image.file_sha256),
+            sop_instance_uid=image.instance.sop_instance_uid,
+            output=self._store.get(image.inference.output_sha256),
+            identity=ImageIdentity(
+                segmentation_sop_instance_uid=segmentation.sop_instance_uid,
+                segmentation_series_instance_uid=segmentation.series_instance_uid,
+                secondary_capture_sop_instance_uid=capture.sop_instance_uid,
+                secondary_capture_series_instance_uid=capture.series_instance_uid,
+                tracking_uids=_tracking_uids(session, image.instance),
+            ),
+        )
+
+    def _predecessor(self, predecessor: Result | None, result: Result) -> Predecessor | None:
+        if predecessor is None:
+            return None
+        report = next(each for each in predecessor.objects if each.kind == ResultObject.REPORT)
+        return Predecessor(
+            Comprehensive3DSRStorage,
+            report.sop_instance_uid,
+            result.study.study_instance_uid,
+            report.series_instance_uid,
+        )
+
+    def _commit(self, session: Session, lease: Lease, built: Assembly, stored: dict[str, str]) -> None:
+        """The first commit under a valid lease fixes the bytes, names the current version and makes deliveries due."""
+        document = built.document
+        complete(session, lease, document=document.model_dump_json(), urgency=document.urgency)
+        result = session.get_one(Result, lease.row_id, populate_existing=True)
+        make_current(session, result)
+        study = session.get_one(Study, result.study_id)
+        study.urgency = document.urgency
+        study.malpositioned_tube = document.malpositioned_tube
+        objects = {each.sop_instance_uid: each for each in result.objects}
+        for each in built.objects:
+            row = objects[each.sop_instance_uid]
+            row.sop_class_uid = each.sop_class_uid
+            row.sha256 = stored[each.sop_instance_uid]
+            row.size_bytes = len(each.content)
+            for destination in self._settings.destinations:
+                if each.kind in destination.objects:
+                    session.add(
+                        Delivery(
+                            object_id=row.id,
+                            result_id=result.id,
+                            destination=destination.name,
+                            rank=RANK[each.kind],
+                            priority=result.priority,
+                            due_at=now(),
+                            created_at=now(),
+                        )
+                    )
+        log.info(
+            "result committed",
+            study=document.study_instance_uid,
+            version=document.version,
+            urgency=document.urgency,
+            malpositioned_tube=document.malpositioned_tube,
+        )
+
+
+def _tracking_uids(session: Session, instance: Instance) -> dict[str, str]:
+    """The tracking UIDs of the image's findings, devices and regions, minted on first use and kept for ever."""
+    known = {
+        row.key: row.tracking_uid
+        for row in session.scalars(select(Tracking).where(Tracking.instance_id == instance.id))
+    }
+    for key in tracking_keys():
+        if key not in known:
+            known[key] = generate_uid(prefix=None)
+            session.add(Tracking(instance_id=instance.id, key=key, tracking_uid=known[key]))
+    return known
