@@ -50,6 +50,6 @@ wanted="$extra $(cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1)
 stamp="$venv/.chexnode-$extra"
 if [ "$(cat "$stamp" 2>/dev/null || true)" != "$wanted" ]; then
     say "installing chexnode[$extra] into $venv (about 6 GB with torch the first time)"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extra]"
+    PYTHONWARNINGS=ignore "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extra]"
     printf '%s' "$wanted" >"$stamp"
 fi

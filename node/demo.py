@@ -194,7 +194,7 @@ def _run(supervisor: Supervisor, settings: Settings, files: list[Path], console:
     objects = 0
     for uid in uids:
         objects += read_back(ledger, settings, uid)
-    console.print(f"[green]✓[/] {objects} objects read back from the destination, byte for byte what was sent")
+    console.print(f"[green]✓[/] {objects} objects read back from the destination, equal to what was sent")
 
 
 def _addresses(settings: Settings, console: Console) -> None:

@@ -99,7 +99,7 @@ class DimseServer:
             self._desk.take(received, calling, last_byte)
         except ChexnodeError as error:
             log.warning("not accepted", calling=calling, error=str(error))
-            return _status(error.dimse_status, str(error))
+            return _status(error.dimse_status, error.detail or str(error))
         except SQLAlchemyError as error:
             log.error("ledger does not answer; refused", calling=calling, error=str(error))
             return _status(OutOfResourcesError.dimse_status, "The ledger does not answer; send again later.")

@@ -9,6 +9,7 @@ The three digests tell a duplicate, changed pixels and a changed header apart:
 
 import hashlib
 import mmap
+import re
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +22,8 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from schemas.errors import IdentityError, NotDicomError
 
+#: PS3.5 section 9.1, but for leading zeros, which real devices send.
+_UID = re.compile(r"[0-9.]{1,64}", re.ASCII)
 #: Pixel Spacing and its calibration describe the patient's geometry, not what the network sees.
 _SPACING = {0x00280030, 0x00280A02, 0x00280A04}
 _PRESENTATION_LUT_SHAPE = 0x20500020
@@ -114,8 +117,9 @@ def _uid(header: Dataset, keyword: str) -> str:
     value = text(header, keyword)
     if not value:
         raise IdentityError(f"{keyword} is missing or empty; the sender has to supply it.")
-    if len(value) > 64:
-        raise IdentityError(f"{keyword} is longer than 64 characters.")
+    if not _UID.fullmatch(value):
+        # It will be part of file names and URLs.
+        raise IdentityError(f"{keyword} is no UID: 1 to 64 digits and dots.")
     return value
 
 

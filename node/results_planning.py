@@ -61,9 +61,7 @@ def plan_results(session: Session, bundle_digest: str, wanted: set[ResultObject]
         study.result_due_at = None
         images = [(instance, inference) for instance, inference in rows]
         if WorkState.DONE in states:
-            planned += _plan(
-                session, study, bundle_digest, images, wanted
-            )
+            planned += _plan(session, study, bundle_digest, images, wanted)
     return planned
 
 

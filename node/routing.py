@@ -15,9 +15,10 @@ from pydicom.uid import (
     ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
     DigitalXRayImageStorageForProcessing,
+    SecondaryCaptureImageStorage,
 )
 
-from node.attributes import items, number, text
+from node.attributes import items, number, text, texts
 from node.body_part import DESCRIPTIONS, BodyPart, body_part, words
 from node.view_position import View, view_position
 from schemas.bundle import Population
@@ -110,7 +111,7 @@ def _object(header: Dataset) -> _Verdict | None:
         return _Verdict(
             RouteReason.FOR_PROCESSING, "The image is raw data for processing; its presentation version is analysed."
         )
-    if sop_class not in (ComputedRadiographyImageStorage, DigitalXRayImageStorageForPresentation):
+    if sop_class not in _RADIOGRAPHS and not _is_rewrapped_radiograph(header):
         name = _shown(header, UID(sop_class).name)
         if number(header, "Rows") is None:
             return _Verdict(RouteReason.NOT_AN_IMAGE, f"The object is not an image: its SOP class is {name}.")
@@ -122,6 +123,21 @@ def _object(header: Dataset) -> _Verdict | None:
     if modality not in _MODALITIES:
         return _Verdict(RouteReason.OTHER_MODALITY, f"The modality is {_shown(header, modality)}, not CR or DX.")
     return None
+
+
+def _is_rewrapped_radiograph(header: Dataset) -> bool:
+    """Whether a Secondary Capture is a radiograph that a digitiser, gateway or export wrapped anew.
+
+    Captures of workstations carry the study's modality too: body part and view must be said in so many words, and the
+    image must not call itself derived.
+    """
+    return (
+        text(header, "SOPClassUID") == SecondaryCaptureImageStorage
+        and text(header, "Modality") in ("CR", "DX")
+        and bool(text(header, "BodyPartExamined"))
+        and bool(text(header, "ViewPosition"))
+        and "DERIVED" not in texts(header, "ImageType")
+    )
 
 
 def _pixels(header: Dataset, has_pixel_data: bool) -> _Verdict | None:
@@ -253,6 +269,7 @@ def _shown(header: Dataset, value: str) -> str:
 
 
 #: Modality of the two IODs, two that consoles write instead, and none: the SOP class has said it already.
+_RADIOGRAPHS = (ComputedRadiographyImageStorage, DigitalXRayImageStorageForPresentation)
 _MODALITIES = ("CR", "DX", "DR", "RG", "")
 _PER_YEAR = {"Y": 1.0, "M": 12.0, "W": 52.1775, "D": 365.2425}
 _HUMAN = {"HUMAN", "HOMO", "SAPIENS", "MENSCH", "HUMANO", "HUMAIN"}

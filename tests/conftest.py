@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.live_node import LiveNode, orthanc_destination
 from tests.support.peers import Orthanc, Postgres, Redis
 
 REAL_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -53,3 +54,16 @@ def mode(request: pytest.FixtureRequest) -> Mode:
     postgres: Postgres = request.getfixturevalue("postgres")
     redis_server: Redis = request.getfixturevalue("redis_server")
     return Mode("production", postgres.database, redis_server.database)
+
+
+@pytest.fixture(scope="session")
+def live(mode: Mode, orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveNode]:
+    """Receiver, inference worker and delivery worker, all present."""
+    destination = orthanc_destination(orthanc.url, '["segmentation", "report", "secondary_capture"]')
+    home = tmp_path_factory.mktemp(f"node-{mode.name}")
+    node = LiveNode(home, mode.ledger_url(), mode.broker_url(), destination)
+    try:
+        node.start("node", "worker", "delivery")
+        yield node
+    finally:
+        node.stop()

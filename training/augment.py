@@ -10,13 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schemas.bundle import Preprocessing
+from training.phantom.truth import LOCALISED_FINDINGS, SEGMENTS
 from training.pool import Pool
 from training.targets import CHANNELS
 from workers.networks.dense import STRIDE
 
+#: Side of a patch token in pixels.
+PATCH = 16
 #: Width of a landmark's heat map in cells of the dense head (about 8 mm); narrower ones were not learned reliably.
 HEAT_SIGMA = 1.8
-_SEGMENTS = 4
+_SEGMENTS = len(SEGMENTS)
+_MASKS = _SEGMENTS + len(LOCALISED_FINDINGS)
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Batch:
     classes: Tensor
     #: float32 [B, channels, S / 4, S / 4], 0..1, in the order of `training.targets.CHANNELS`.
     dense: Tensor
+    #: float32 [B, 4, S / 16, S / 16], 0..1: the patches that show each of `LOCALISED_FINDINGS`.
+    findings: Tensor
 
 
 def augmented_batch(
@@ -38,12 +44,12 @@ def augmented_batch(
     size = preprocessing.size
     images = torch.from_numpy(pool.images[indices]).float()[:, None] / 255
     bits = torch.from_numpy(pool.masks[indices])[:, None]
-    masks = ((bits >> torch.arange(_SEGMENTS, dtype=torch.uint8)[:, None, None]) & 1).float()
+    masks = ((bits >> torch.arange(_MASKS, dtype=torch.uint8)[:, None, None]) & 1).float()
     theta = _random_affine(len(indices), generator)
     grid = F.affine_grid(theta, [len(indices), 1, size, size], align_corners=False)
     moved = F.grid_sample(torch.cat([images, masks], dim=1), grid, align_corners=False)
     seen = _random_exposure(moved[:, :1], generator)
-    segments = moved[:, 1:]
+    segments, findings = moved[:, 1 : 1 + _SEGMENTS], moved[:, 1 + _SEGMENTS :]
     regions = F.avg_pool2d(segments[:, :-1], STRIDE)
     # A course is thinner than a cell: any part of it makes the cell its own.
     course = (F.max_pool2d(segments[:, -1:], STRIDE) > 0.5).float()
@@ -52,7 +58,7 @@ def augmented_batch(
     if dense.shape[1] != len(CHANNELS):
         raise AssertionError(f"{dense.shape[1]} dense targets for {len(CHANNELS)} channels")
     normalised = (seen - preprocessing.mean) / preprocessing.std
-    return Batch(normalised, torch.from_numpy(pool.classes[indices]), dense)
+    return Batch(normalised, torch.from_numpy(pool.classes[indices]), dense, F.max_pool2d(findings, PATCH))
 
 
 def heat_maps(landmarks: Tensor, cells: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 
 from schemas.bundle import Preprocessing
 from training.augment import augmented_batch
-from training.losses import training_loss
+from training.losses import TOKEN_MAPS, token_loss, training_loss
 from training.pool import Pool
 from training.recipe import TrainingTable
 from workers.networks.network import Network
@@ -33,7 +33,10 @@ def fit(
 ) -> list[CurvePoint]:
     """Train the network in place; it ends in evaluation mode. Raises FloatingPointError when the loss is not finite."""
     network.train()
-    optimizer = torch.optim.AdamW(_parameter_groups(network, settings.weight_decay), lr=settings.learning_rate)
+    # Looks at the patch tokens during training only.
+    probe = nn.Linear(network.glori.decoder.embed_standart.in_features, TOKEN_MAPS)
+    learned = nn.ModuleList([network, probe])
+    optimizer = torch.optim.AdamW(_parameter_groups(learned, settings.weight_decay), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings))
     generator = torch.Generator().manual_seed(settings.seed)
     curve: list[CurvePoint] = []
@@ -41,8 +44,10 @@ def fit(
     for step, indices in zip(range(settings.steps), _shuffled(len(pool), settings), strict=False):
         batch = augmented_batch(pool, indices, preprocessing, generator)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            output = network(batch.images)
-        losses = training_loss(output, batch)
+            features = network.backbone(batch.images)
+            output = network.heads(features)
+            located = probe(features.patches)
+        losses = training_loss(output, batch) | {"tokens": token_loss(located, batch)}
         loss = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(loss):
             raise FloatingPointError(f"The loss is {loss.item()} at step {step}.")

@@ -4,12 +4,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.augment import HEAT_SIGMA, Batch
+from training.augment import HEAT_SIGMA, PATCH, Batch
+from training.phantom.truth import LOCALISED_FINDINGS
+from training.targets import CHANNELS
+from workers.networks.dense import STRIDE
 from workers.networks.network import NetworkOutput
 
 #: Channels 0..3 of the dense head are masks, the last of them the course; the others are heat maps.
 _MASKS = 4
 _COURSE = 3
+#: What a patch token is told about its place: all dense channels, then the localised findings.
+TOKEN_MAPS = len(CHANNELS) + len(LOCALISED_FINDINGS)
 
 
 def training_loss(output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
@@ -17,12 +22,24 @@ def training_loss(output: NetworkOutput, batch: Batch) -> dict[str, Tensor]:
     dense = output.dense.float()
     masks, wanted = dense[:, :_MASKS], batch.dense[:, :_MASKS]
     return {
-        "classes": _class_loss(output.logits.float(), batch.classes),
+        # The classes learn slowest and must not drown in what the dense parts pull on the backbone.
+        "classes": 2 * _class_loss(output.logits.float(), batch.classes),
         "regions": _mask_loss(masks[:, :_COURSE], wanted[:, :_COURSE], 1.0),
         # A course covers one cell in a hundred; without a weight, "no tube anywhere" would be learned first.
         "course": _mask_loss(masks[:, _COURSE:], wanted[:, _COURSE:], 4.0),
         "landmarks": _heat_loss(dense[:, _MASKS:], batch.dense[:, _MASKS:]),
     }
+
+
+def token_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Weighted cross-entropy of per-patch logits [B, N, TOKEN_MAPS] against what each patch shows, N row by row.
+
+    Thin and small things are not learned from an image's labels alone: the patch tokens, from which the
+    classification head reads, have to be told where things are.
+    """
+    wanted = torch.cat([F.max_pool2d(batch.dense, PATCH // STRIDE), batch.findings], dim=1)
+    maps = logits.float().transpose(1, 2).reshape(wanted.shape)
+    return 4 * F.binary_cross_entropy_with_logits(maps, wanted, pos_weight=torch.tensor(4.0))
 
 
 def _class_loss(logits: Tensor, truth: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from schemas.codes import Segment
+from training.films import Film
 from training.fit import CurvePoint
-from training.reading import Film
 from workers.interpret import Interpretation
 
 _COLOURS = {Segment.RIGHT_LUNG: "lime", Segment.LEFT_LUNG: "deepskyblue", Segment.HEART: "red"}

@@ -42,7 +42,7 @@ class Pool:
 
     #: uint8 [N, S, S], 0..255 for 0..1.
     images: NDArray[np.uint8]
-    #: uint8 [N, S, S], bit i = segment i of `training.phantom.truth.SEGMENTS`.
+    #: uint8 [N, S, S], a bit per mask: `SEGMENTS`, then `LOCALISED_FINDINGS` of training.phantom.truth.
     masks: NDArray[np.uint8]
     #: float32 [N, classes], see `training.targets.class_truth`.
     classes: NDArray[np.float32]
@@ -131,7 +131,7 @@ def _render_chunk(settings: PoolSettings, folder: Path, start: int) -> int:
         seed = settings.first_seed + index
         phantom = render_phantom(seed, *film_size(seed, round(OVERSIZE * settings.size)))
         arrays["images"][index], letterbox = letterboxed(phantom, settings.size)
-        for bit, mask in enumerate(phantom.masks):
+        for bit, mask in enumerate([*phantom.masks, *phantom.finding_masks]):
             inside = letterbox.apply(mask.astype(np.float32)) > 0.5
             arrays["masks"][index] |= inside.astype(np.uint8) << bit
         arrays["classes"][index] = class_truth(phantom)

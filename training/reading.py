@@ -1,8 +1,6 @@
 """Reads phantoms with a network the way the product does, and compares with the truth, image by image."""
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,33 +11,18 @@ from rich.progress import Progress
 from schemas.bundle import Manifest
 from schemas.codes import DistanceBasis, Segment, TubePosition
 from schemas.result import Point
-from training.phantom.render import render_phantom
-from training.phantom.truth import SEGMENTS, Phantom
-from training.pool import film_size, letterboxed, render_processes
+from training.films import Film, fresh_films
+from training.phantom.truth import SEGMENTS
 from training.targets import class_truth
 from workers.bundle import normalised
 from workers.interpret import Interpretation, interpret
-from workers.letterbox import Letterbox
 from workers.networks.network import Network
 from workers.output import ModelOutput
 from workers.spacing import Spacing
 
-#: Longer side of a fresh phantom in pixels; larger than the model's input, as films are.
-FILM_SIDE = 768
 #: A point of the true course counts as found within this distance of the traced one.
 COURSE_TOLERANCE_MM = 5.0
 _ORGANS = SEGMENTS[:3]
-_RENDERED_AHEAD = 12
-
-
-@dataclass(frozen=True)
-class Film:
-    """A fresh phantom and what the model sees of it."""
-
-    phantom: Phantom
-    #: uint8 [S, S]
-    image: NDArray[np.uint8]
-    letterbox: Letterbox
 
 
 @dataclass(frozen=True)
@@ -60,19 +43,6 @@ class Reading:
     course_recall: float
     malpositioned: bool
     called_abnormal: bool
-
-
-def fresh_films(seeds: Sequence[int], size: int) -> Iterator[Film]:
-    """Rendered by two processes, in the order of the seeds."""
-    with render_processes() as processes:
-        waiting: deque[Future[Film]] = deque()
-        for seed in seeds:
-            waiting.append(processes.submit(_film, seed, size))
-            # A film is megabytes: render a few ahead of the reader and not all.
-            if len(waiting) > _RENDERED_AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def read_films(
@@ -96,11 +66,6 @@ def infer(network: Network, manifest: Manifest, image: NDArray[np.uint8]) -> Mod
     side = round(attention.shape[-1] ** 0.5)
     maps = attention.mean(dim=1).reshape(logits.shape[1], side, side)
     return ModelOutput(logits[0].numpy(), maps.numpy().astype(np.float16), dense[0].numpy().astype(np.float16))
-
-
-def _film(seed: int, size: int) -> Film:
-    phantom = render_phantom(seed, *film_size(seed, FILM_SIDE))
-    return Film(phantom, *letterboxed(phantom, size))
 
 
 def _compare(film: Film, output: ModelOutput, interpretation: Interpretation) -> Reading:

@@ -1,6 +1,5 @@
 """`chexnode analyze`: the node's own code without the network and without a ledger, a file at a time."""
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.table import Table
 from node.received import read_received
 from node.routing import route
 from schemas.bundle import bundle_folder, read_manifest
-from schemas.errors import ChexnodeError, EngineError, NotDicomError
+from schemas.errors import ChexnodeError, EngineError
 from schemas.identity import software_version
 from schemas.result import EngineReference, StudyResult
 from schemas.settings import ResultObject, load_settings
@@ -25,7 +24,6 @@ from workers.processes import Processes
 from workers.results.source import ImageIdentity, ReportIdentity, tracking_keys
 from workers.worker import choose_device
 
-_UID = re.compile(r"[0-9.]{1,64}")
 _SUFFIX = {ResultObject.SEGMENTATION: ".seg.dcm", ResultObject.REPORT: ".sr.dcm"}
 
 
@@ -65,8 +63,6 @@ class Analyzer:
         Raises ChexnodeError with the reason when the file cannot be analysed.
         """
         received = read_received(path)
-        if not _UID.fullmatch(received.sop_instance_uid):
-            raise NotDicomError("Its SOP Instance UID is no UID.")
         decision = route(received.header, self._manifest.population, has_pixel_data=received.has_pixel_data)
         if not decision.selected:
             raise SetAsideError(decision.explanation)

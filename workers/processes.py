@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
+from node.logs import configure_logs
 from schemas.errors import WorkerProcessLostError
 
 P = ParamSpec("P")
@@ -57,6 +58,7 @@ class Processes:
 def _initialise() -> None:
     # Ctrl-C goes to the whole terminal's process group; the worker decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    configure_logs()
     import workers.preparation
     from workers.results.warm import warm_up
 

@@ -41,7 +41,8 @@ def tube_position(
       abnormal beyond. A class head that says "malpositioned" makes it one step worse (normal to borderline, borderline
       to abnormal) and never better: it may see what the distance cannot (a tube in the oesophagus), so it keeps a tube
       from being called normal; it does not outvote a measurement altogether; its silence does not excuse a distance.
-    - Without millimetres, or without tip or carina, the class head alone decides between abnormal and, respectively,
+    - Without millimetres a tip below the carina is abnormal; it is so at any scale.
+    - Otherwise, and without tip or carina, the class head alone decides between abnormal and, respectively,
       normal and incompletely imaged. Without a class head either, the tube counts as incompletely imaged.
     """
     flagged = _flagged(malposition_score, malposition_operating_point)
@@ -58,6 +59,9 @@ def tube_position(
         measured = f"The tip is {abs(millimetres):.1f} mm {side} the carina ({basis}"
         return PositionJudgement(position, f"{measured}; normal in adults: {low:.0f} to {high:.0f} mm), and {says}.")
 
+    if tip_to_carina is not None and tip_to_carina.pixels < 0:
+        # In a bronchus at any scale.
+        return PositionJudgement(TubePosition.ABNORMAL, f"The tip is below the carina (no pixel spacing), and {says}.")
     if tip_to_carina is None:
         position = TubePosition.ABNORMAL if flagged else TubePosition.INCOMPLETELY_IMAGED
         return PositionJudgement(position, f"The tip or the carina could not be located, and {says}.")

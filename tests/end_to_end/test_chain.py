@@ -189,7 +189,7 @@ def test_a_study_without_patient_id_is_analysed(live: LiveNode, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("attribute", "value", "reason"),
-    [("ViewPosition", "LL", "lateral"), ("BodyPartExamined", "HAND", "not_chest")],
+    [("ViewPosition", "LL", "lateral"), ("BodyPartExamined", "HAND", "other_body_part")],
 )
 def test_what_is_no_frontal_chest_is_kept_and_set_aside_with_its_reason(
     live: LiveNode, tmp_path: Path, attribute: str, value: str, reason: str

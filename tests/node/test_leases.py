@@ -104,9 +104,7 @@ def test_rows_whose_every_holder_died_are_given_up(ledger: Ledger) -> None:
     row_id = add(ledger, "a")
     for _ in range(WORK.attempts):
         wait_for("the row can be claimed", lambda: claim(ledger, Inference, WORK, WORK.attempts), 5)
-    wait_for(
-        "the sweep gives it up", lambda: ledger.write(lambda s: give_up_abandoned(s, Inference, WORK.attempts)), 5
-    )
+    wait_for("the sweep gives it up", lambda: ledger.write(lambda s: give_up_abandoned(s, Inference, WORK.attempts)), 5)
     assert row(ledger, row_id).state == WorkState.FAILED
     assert "death" in row(ledger, row_id).error
 

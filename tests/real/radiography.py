@@ -33,8 +33,8 @@ EXPECTED: dict[str, Expected] = {
     "orthanc-tests/CR000000.dcm": Expected(RouteReason.NO_PIXEL_DATA, readable=False),
     # A dog: the console's menu says CANINE LATERAL THORAX.
     "highdicom/dx_image.dcm": Expected(RouteReason.NON_HUMAN),
-    # A chest, but as Secondary Capture.
-    "torchxrayvision/1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819.dcm": _OTHER_SOP_CLASS,
+    # Wrapped anew as Secondary Capture by a research export, with modality, body part and view kept.
+    "torchxrayvision/1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819.dcm": _SELECTED,
     # Cervical spine, cut to 16 x 16 pixels.
     "pydicom/CR1__6154": _OTHER_BODY_PART,
     "pydicom/CR2__6247": _OTHER_BODY_PART,

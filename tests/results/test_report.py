@@ -154,7 +154,7 @@ def test_a_tube_carries_course_points_position_and_distance() -> None:
     found = evaluations(item)
     assert found["121071"] == "26412008"
     assert found["PRESENCE"] == "52101004"
-    assert found["DEVICE_POSITION"] == "POSITION_ABNORMAL"
+    assert found["DEVICE_POSITION"] == "POS_ABNORMAL"
     assert found["DISTANCE_BASIS"] == "BASIS_DETECTOR"
     assert found["ACTIONABLE"] == "RID49480"
     assert numbers(item)["TIP_TO_CARINA"] == (12.3, "mm")

@@ -1,5 +1,7 @@
 """Renders a phantom: the one entry point of this package."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +31,18 @@ _AIR_SHARE = 0.74
 _COURSE_RADIUS_MM = 2.5
 
 
+@dataclass(frozen=True)
+class _Patient:
+    """Everything but devices."""
+
+    #: float32 [rows, columns]
+    attenuation: NDArray[np.float32]
+    #: bool [3, rows, columns]: right lung, left lung, heart.
+    organs: NDArray[np.bool_]
+    #: bool [4, rows, columns], see `Phantom.finding_masks`.
+    finding_masks: NDArray[np.bool_]
+
+
 def render_phantom(seed: int, rows: int, columns: int, tube: TubeChoice = "any") -> Phantom:
     """Simulate one adult frontal chest radiograph of `rows` x `columns` pixels; the same seed gives the same image."""
     rng = np.random.default_rng(seed)
@@ -41,7 +55,8 @@ def render_phantom(seed: int, rows: int, columns: int, tube: TubeChoice = "any")
     airways = draw_airways(rng)
     course = None if distance_mm is None else tube_course(rng, airways, distance_mm)
 
-    attenuation, masks = _project_patient(rng, anatomy, airways, pose, (rows, columns))
+    patient = _project_patient(rng, anatomy, airways, pose, (rows, columns))
+    attenuation = patient.attenuation
     devices = distractor_chains(rng, anatomy, airways)
     if course is not None:
         wall, stripe = tube_chains(rng, course)
@@ -55,8 +70,9 @@ def render_phantom(seed: int, rows: int, columns: int, tube: TubeChoice = "any")
     return Phantom(
         seed=seed,
         image=develop(rng, attenuation, pose.mm_per_pixel),
-        masks=np.concatenate([masks, course_mask[None]]),
+        masks=np.concatenate([patient.organs, course_mask[None]]),
         findings=anatomy.findings,
+        finding_masks=patient.finding_masks,
         tube=None if course is None else _tube_truth(pose, course, carina),
         carina=Point(x=float(carina[0]), y=float(carina[1])),
         mm_per_pixel=pose.mm_per_pixel,
@@ -81,15 +97,16 @@ def _draw_pose(rng: np.random.Generator, anatomy: Anatomy, rows: int, columns: i
 
 def _project_patient(
     rng: np.random.Generator, anatomy: Anatomy, airways: Airways, pose: Pose, shape: tuple[int, int]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Attenuation float32 [rows, columns] without devices, and masks bool [3, ...] of right lung, left lung, heart."""
+) -> _Patient:
     rows, columns = shape
+    exudate = nodules = np.zeros(shape, dtype=np.float32)
     layers = project_thorax(anatomy.thorax, anatomy.right, anatomy.left, pose, rows, columns)
     lung = layers.lungs.sum(axis=0)
     parenchyma = texture(rng, rows, columns, pose.mm_per_pixel, power=1.3)
     aerated = layers.aerated * (1 - layers.mediastinum * (0.80 - 0.1 * layers.heart))
     if Finding.CONSOLIDATION in anatomy.findings:
-        aerated *= 1 - draw_consolidation(rng, anatomy, pose, parenchyma)
+        exudate = draw_consolidation(rng, anatomy, pose, parenchyma)
+        aerated *= 1 - exudate
     collapsed = 1 - layers.free_air
     vessels = project_chains(draw_vessels(rng, anatomy), pose, rows, columns) * aerated * collapsed * (lung > 0)
     # Denser alveoli here, emptier ones there, and none in free air.
@@ -101,13 +118,18 @@ def _project_patient(
     air += 1.1 * np.maximum.reduce(branches)
     added = 1.1 * vessels + 5.0 * layers.pleura * aerated * (lung > 0)
     if Finding.NODULE in anatomy.findings:
-        added += 0.8 * project_chains(draw_nodules(rng, anatomy), pose, rows, columns) * (lung > 0)
+        nodules = project_chains(draw_nodules(rng, anatomy), pose, rows, columns)
+        added += 0.8 * nodules * (lung > 0)
     tissue = layers.body * (1 + 0.012 * texture(rng, rows, columns, pose.mm_per_pixel, power=1.6))
     # Air displaces tissue that has to be there: at the rim of the body there is little.
     soft = np.maximum(tissue - air, 0.18 * tissue) + added + 12.0 * layers.heart * layers.mediastinum
     bone = project_chains(draw_skeleton(rng, anatomy), pose, rows, columns) * np.minimum(1, layers.body / 60)
-    masks = np.concatenate([layers.lungs > 0, (layers.heart > 0)[None]])
-    return (_SOFT_TISSUE * soft + _BONE * bone).astype(np.float32), masks
+    found = np.stack([layers.aerated < 0.5, layers.free_air > 0, exudate > 0.2, nodules > 0])
+    return _Patient(
+        attenuation=(_SOFT_TISSUE * soft + _BONE * bone).astype(np.float32),
+        organs=np.concatenate([layers.lungs > 0, (layers.heart > 0)[None]]),
+        finding_masks=found & (lung > 0),
+    )
 
 
 def _tube_truth(pose: Pose, course_mm: NDArray[np.float64], carina: NDArray[np.float32]) -> TubeTruth:

@@ -13,6 +13,9 @@ from workers.tube_position import BORDERLINE_MM, NORMAL_RANGE_MM
 #: Order of `Phantom.masks`.
 SEGMENTS = (Segment.RIGHT_LUNG, Segment.LEFT_LUNG, Segment.HEART, Segment.ENDOTRACHEAL_TUBE)
 
+#: Order of `Phantom.finding_masks`: the findings that have a place of their own (cardiomegaly's is the heart).
+LOCALISED_FINDINGS = (Finding.PLEURAL_EFFUSION, Finding.PNEUMOTHORAX, Finding.CONSOLIDATION, Finding.NODULE)
+
 #: What to draw: a tube within the normal range, one beyond the borderline zone, none, or whatever the seed says.
 TubeChoice = Literal["well-placed", "malpositioned", "absent", "any"]
 
@@ -46,6 +49,8 @@ class Phantom:
     #: bool [4, rows, columns] in the order of `SEGMENTS`; lungs include what lies behind heart, effusion and opacity.
     masks: NDArray[np.bool_]
     findings: frozenset[Finding]
+    #: bool [4, rows, columns] in the order of `LOCALISED_FINDINGS`; empty where the finding is absent.
+    finding_masks: NDArray[np.bool_]
     tube: TubeTruth | None
     carina: Point
     #: Side length of a pixel in mm, both directions.

@@ -8,7 +8,7 @@ from schemas.bundle import Manifest
 from schemas.errors import BundleError
 from workers.networks.dense import STRIDE, DenseHead
 from workers.networks.glori import GLoRI
-from workers.networks.hybrid_vit import LAST_BLOCKS, create_backbone
+from workers.networks.hybrid_vit import LAST_BLOCKS, Features, create_backbone
 
 
 class NetworkOutput(NamedTuple):
@@ -35,7 +35,10 @@ class Network(nn.Module):
         )
 
     def forward(self, images: Tensor) -> NetworkOutput:
-        features = self.backbone(images)
+        return self.heads(self.backbone(images))
+
+    def heads(self, features: Features) -> NetworkOutput:
+        """What the heads make of a backbone's features."""
         logits, attention = self.glori(features.patches)
         return NetworkOutput(logits, attention, self.dense(features))
 

@@ -95,10 +95,11 @@ _IN_ITEMS = frozenset(
 )
 #: Longest value of a text VR (PS3.5 6.2), to which descriptions are cut.
 _LENGTH = {"LO": 64, "SH": 16, "ST": 1024, "LT": 10240}
-#: Kept whole even where too long: cut, they would name another patient or order, and archives match by what they hold.
-_NEVER_CUT = frozenset(
+#: Left out where too long: cut, they would name another order; whole, the object would be invalid. The Study Instance
+#: UID still says where the result belongs.
+_WHOLE_OR_NOT = frozenset(
     {
-        *("PatientID", "StudyID", "AccessionNumber", "AdmissionID", "RequestedProcedureID"),
+        *("StudyID", "AccessionNumber", "AdmissionID", "RequestedProcedureID"),
         *("PlacerOrderNumberImagingServiceRequest", "FillerOrderNumberImagingServiceRequest"),
     }
 )
@@ -216,7 +217,11 @@ def _clean(keyword: str, text: str) -> str | list[str]:
     """The valid value of `keyword` that `text` gives, or "" when there is none."""
     tag = tag_for_keyword(keyword) or 0
     cleaner = _BY_KEYWORD.get(keyword) or _BY_VR.get(dictionary_VR(tag), printable)
-    length = None if keyword in _NEVER_CUT else _LENGTH.get(dictionary_VR(tag))
+    length = _LENGTH.get(dictionary_VR(tag))
+    if keyword == "PatientID":
+        length = None  # archives match patients by it: neither another one nor none
+    elif keyword in _WHOLE_OR_NOT and length is not None and len(cleaner(text)) > length:
+        return ""
     if dictionary_VM(tag) == "1":
         # A backslash would make two values of one.
         return cleaner(text).replace("\\", UNDECODABLE)[:length].rstrip(" ")

@@ -1,0 +1,136 @@
+"""Identity and the three digests of a received file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom import Dataset, dcmread, dcmwrite
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from node.received import ReceivedFile, read_received
+from schemas.errors import IdentityError, NotDicomError
+from tests.support.phantoms import write_phantom
+
+
+def received(path: Path, change: Callable[[Dataset], None] = lambda dataset: None) -> ReceivedFile:
+    """What the node reads from the phantom at `path`, written again after `change`."""
+    dataset = dcmread(path)
+    change(dataset)
+    target = path.with_name("changed.dcm")
+    dataset.save_as(target)
+    return read_received(target)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("received") / "a.dcm"
+    write_phantom(path, rows=300, columns=280)
+    return path
+
+
+def test_the_same_file_has_the_same_digests(path: Path) -> None:
+    first, second = received(path), received(path)
+    assert (first.dataset_digest, first.pixel_digest, first.header_digest) == (
+        second.dataset_digest,
+        second.pixel_digest,
+        second.header_digest,
+    )
+    assert first.has_pixel_data
+    assert first.sop_instance_uid == dcmread(path).SOPInstanceUID
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "pixels_change"),
+    [
+        ("PatientName", "Other^Name", False),
+        ("ImagerPixelSpacing", [0.2, 0.2], False),
+        ("PhotometricInterpretation", "MONOCHROME1", True),
+        ("WindowWidth", 17, True),
+        ("PresentationLUTShape", "INVERSE", True),
+    ],
+)
+def test_a_change_is_seen_in_the_digest_that_it_belongs_to(
+    path: Path, keyword: str, value: object, pixels_change: bool
+) -> None:
+    before, after = received(path), received(path, lambda dataset: setattr(dataset, keyword, value))
+    assert before.dataset_digest != after.dataset_digest
+    assert (before.pixel_digest != after.pixel_digest) == pixels_change
+    assert (before.header_digest != after.header_digest) != pixels_change
+
+
+def test_one_changed_pixel_is_seen(path: Path) -> None:
+    def change(dataset: Dataset) -> None:
+        pixels = bytearray(dataset.PixelData)
+        pixels[1000] ^= 1
+        dataset.PixelData = bytes(pixels)
+
+    before, after = received(path), received(path, change)
+    assert before.header_digest == after.header_digest
+    assert before.pixel_digest != after.pixel_digest
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian],
+)
+def test_every_uncompressed_transfer_syntax_is_read(path: Path, syntax: str, tmp_path: Path) -> None:
+    source = dcmread(path)
+    target = tmp_path / "syntax.dcm"
+
+    def write(pixels: bytes) -> None:
+        dataset = Dataset(source)
+        dataset.file_meta = source.file_meta
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.add_new("PixelData", "OW", pixels)
+        dcmwrite(
+            target,
+            dataset,
+            implicit_vr=syntax == ImplicitVRLittleEndian,
+            little_endian=syntax != ExplicitVRBigEndian,
+            enforce_file_format=True,
+        )
+
+    write(b"\0" * len(source.PixelData))
+    found = read_received(target)
+    assert found.has_pixel_data
+    assert found.transfer_syntax_uid == syntax
+    # The pixel digest covers the pixels in every syntax, the deflated one too.
+    write(b"\1" * len(source.PixelData))
+    assert read_received(target).pixel_digest != found.pixel_digest
+
+
+def test_an_object_without_pixels_is_read_and_says_so(path: Path) -> None:
+    def change(dataset: Dataset) -> None:
+        del dataset.PixelData
+
+    assert not received(path, change).has_pixel_data
+
+
+@pytest.mark.parametrize("keyword", ["SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID"])
+def test_an_object_that_does_not_identify_itself_is_refused(path: Path, keyword: str) -> None:
+    def change(dataset: Dataset) -> None:
+        delattr(dataset, keyword)
+
+    with pytest.raises(IdentityError, match=keyword):
+        received(path, change)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_a_damaged_file_is_refused_or_read_but_never_crashes(path: Path, tmp_path: Path, data: st.DataObject) -> None:
+    content = bytearray(path.read_bytes()[:6000])
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    target = tmp_path / "damaged.dcm"
+    target.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    try:
+        assert len(read_received(target).dataset_digest) == 64
+    except (NotDicomError, IdentityError) as refused:
+        assert str(refused)
