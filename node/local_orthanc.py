@@ -4,6 +4,7 @@ Written for Orthanc 1.10 or later as Debian packages it; never touches the syste
 """
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -16,7 +17,9 @@ URGENCY_METADATA = 4242
 
 
 def find_orthanc() -> Path | None:
-    """The Orthanc executable, or None where it is not installed."""
+    """The Orthanc executable (CHEXNODE_ORTHANC, else the usual places), or None where it is not installed."""
+    if named := os.environ.get("CHEXNODE_ORTHANC"):
+        return Path(named) if Path(named).is_file() else None
     found = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
     return Path(found) if found else None
 

@@ -39,6 +39,19 @@ class _Job:
     alone: bool = field(compare=False, default=False)
 
 
+@dataclass(frozen=True)
+class Batching:
+    """How many images go through the model together, and how long one waits for company."""
+
+    size: int
+    wait_seconds: float
+
+    @classmethod
+    def of(cls, device: str, settings: WorkerSettings) -> "Batching":
+        """What suits the device: batching gains nothing on a CPU (measured) and would only let images wait."""
+        return cls(1, 0.0) if device == "cpu" else cls(settings.batch, settings.batch_wait_seconds)
+
+
 class Engine:
     """The model on one device.
 
@@ -48,17 +61,25 @@ class Engine:
         Bundle folder; the engine verifies it and runs its self-test before it serves.
     device
         "cpu" or "cuda:N".
+    batching
+        How many images go together; by default what suits the device.
     """
 
-    def __init__(self, bundle: Path, manifest: Manifest, device: str, settings: WorkerSettings) -> None:
+    def __init__(
+        self,
+        bundle: Path,
+        manifest: Manifest,
+        device: str,
+        settings: WorkerSettings,
+        batching: Batching | None = None,
+    ) -> None:
         self._bundle = bundle
         self._device = device
         self._settings = settings
         self._size = manifest.preprocessing.size
-        cpu = device == "cpu"
-        # Batching gains nothing on a CPU (measured) and would only let images wait.
-        self._batch = 1 if cpu else settings.batch
-        self._wait_seconds = 0.0 if cpu else settings.batch_wait_seconds
+        batching = batching or Batching.of(device, settings)
+        self._batch = batching.size
+        self._wait_seconds = batching.wait_seconds
         self._memory = SharedMemory(create=True, size=self._batch * self._size**2 * 4)
         self._slots: NDArray[np.float32] = np.ndarray(
             (self._batch, 1, self._size, self._size), np.float32, buffer=self._memory.buf

@@ -1,0 +1,130 @@
+"""The commands that a user types, as processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+from PIL import Image
+
+import schemas
+from node.local_orthanc import find_orthanc
+from tests.support.dicom_tools import dciodvfy_errors
+from tests.support.phantoms import write_phantom
+from tests.support.processes import free_port
+
+
+def chexnode(*arguments: str | Path, environment: dict[str, str] | None = None, timeout: float = 240) -> str:
+    """Run a command that has to succeed; returns what it printed."""
+    run = run_chexnode(*arguments, environment=environment, timeout=timeout)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def run_chexnode(
+    *arguments: str | Path, environment: dict[str, str] | None = None, timeout: float = 240
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "schemas.command_line", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+        env={**os.environ, "COLUMNS": "200", **(environment or {})},
+    )
+
+
+def test_help_names_every_command() -> None:
+    text = chexnode("--help")
+    for command in ("up", "demo", "analyze", "send", "phantom", "train", "bundle", "db"):
+        assert f"  {command} " in text
+    assert "NOT FOR CLINICAL USE" in text
+
+
+@pytest.mark.parametrize(
+    "command", ["up", "demo", "analyze", "send", "phantom", "train", "bundle", "db", "node", "worker", "delivery"]
+)
+def test_every_command_explains_itself(command: str) -> None:
+    assert "Usage" in chexnode(command, "--help")
+
+
+def test_analyze_writes_sr_seg_json_and_png_and_goes_on_after_bad_files(tmp_path: Path) -> None:
+    good = write_phantom(tmp_path / "good.dcm", seed=41, tube="malpositioned")
+    write_phantom(tmp_path / "lateral.dcm", seed=42, change=lambda dataset: setattr(dataset, "ViewPosition", "LL"))
+    (tmp_path / "text.dcm").write_text("no DICOM at all")
+    (tmp_path / "empty.dcm").write_bytes(b"")
+    out = tmp_path / "out"
+    bad = [tmp_path / name for name in ("text.dcm", "lateral.dcm", "empty.dcm", "absent.dcm")]
+    printed = chexnode("analyze", *bad, tmp_path / "good.dcm", "--out", out)
+    assert "1 of 5 analysed" in printed
+    uid = good.SOPInstanceUID
+    assert {path.name for path in out.iterdir()} == {
+        f"{uid}.sr.dcm",
+        f"{uid}.seg.dcm",
+        f"{uid}.json",
+        f"{uid}.overlay.png",
+    }
+    for path in out.glob("*.dcm"):
+        assert dciodvfy_errors(path) == []
+    document = json.loads((out / f"{uid}.json").read_text())
+    schema = json.loads((Path(schemas.__file__).parent / "result.schema.json").read_text())
+    Draft202012Validator(schema).validate(document)
+    assert document["notice"] == "Not for clinical use"
+    with Image.open(out / f"{uid}.overlay.png") as picture:
+        assert picture.size == (512, 512)
+
+
+def test_analyze_fails_only_when_nothing_could_be_analysed(tmp_path: Path) -> None:
+    (tmp_path / "text.dcm").write_text("no DICOM at all")
+    run = run_chexnode("analyze", tmp_path / "text.dcm", "--out", tmp_path / "out")
+    assert run.returncode == 1
+    assert "cannot be read as DICOM" in run.stdout
+
+
+def test_send_to_nobody_says_so(tmp_path: Path) -> None:
+    write_phantom(tmp_path / "a.dcm", seed=1)
+    run = run_chexnode("send", tmp_path / "a.dcm", "--to", f"CHEXNODE@127.0.0.1:{free_port()}")
+    assert run.returncode == 1
+    assert "nobody answers" in run.stderr
+
+
+def test_db_upgrade_and_status(tmp_path: Path) -> None:
+    environment = {"CHEXNODE_HOME": str(tmp_path / "home")}
+    assert run_chexnode("db", "status", environment=environment).returncode == 1
+    chexnode("db", "upgrade", environment=environment)
+    assert "instance" in chexnode("db", "status", environment=environment)
+
+
+@pytest.mark.skipif(find_orthanc() is None, reason="Orthanc is not installed (make test installs it)")
+def test_the_demonstration_ends_with_results_in_orthanc_and_works_again(tmp_path: Path) -> None:
+    environment = {"CHEXNODE_DICOM__PORT": str(free_port())}
+    arguments = ("demo", "--once", "--home", tmp_path / "demo", "--orthanc-port", str(free_port()))
+    for _ in range(2):
+        printed = chexnode(*arguments, environment=environment)
+        assert "6 objects read back" in printed
+        assert "NOT FOR CLINICAL USE" in printed
+        assert printed.count("1 SEG, 1 SC, 1 SR") == 2
+
+
+def test_the_demonstration_without_orthanc_delivers_into_a_folder_and_says_so(tmp_path: Path) -> None:
+    # An empty PATH for look-ups of Orthanc, which is found by name alone.
+    environment = {"CHEXNODE_DICOM__PORT": str(free_port()), "CHEXNODE_ORTHANC": str(tmp_path / "absent")}
+    home = tmp_path / "demo"
+    printed = chexnode("demo", "--once", "--home", home, environment=environment)
+    assert "No Orthanc here" in printed
+    assert len(list((home / "results").rglob("*.dcm"))) == 6
+
+
+def test_a_port_in_use_is_named_with_what_to_set(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        run = run_chexnode("up", environment={"CHEXNODE_DICOM__PORT": port, "CHEXNODE_HOME": str(tmp_path / "home")})
+    assert run.returncode == 1
+    assert port in run.stderr and "CHEXNODE_DICOM__PORT" in run.stderr

@@ -1,0 +1,201 @@
+"""Reception, planning and reconciliation on a ledger, without any process around them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+import pytest
+from pydicom import Dataset, dcmread
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from node.ledger import Ledger, now
+from node.object_store import FolderObjectStore
+from node.received import read_received
+from node.reception import Answer, ReceptionDesk, ServedBundle
+from node.reconciliation import reconcile
+from node.results_planning import plan_results, wanted_objects
+from schemas.bundle import Population
+from schemas.identity import MANUFACTURER
+from schemas.settings import ResultObject, Settings
+from schemas.tables import Inference, Instance, Outcome, Reception, Result, StoredObject, Study, WorkState
+from tests.support.phantoms import write_phantom
+
+BUNDLE = ServedBundle("bundle", Population(minimum_age_years=18))
+WANTED = wanted_objects([])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderObjectStore:
+    return FolderObjectStore(tmp_path / "objects")
+
+
+@pytest.fixture
+def desk(ledger: Ledger, store: FolderObjectStore) -> ReceptionDesk:
+    return ReceptionDesk(ledger, store, Settings(), BUNDLE)
+
+
+@pytest.fixture
+def phantom(tmp_path: Path) -> Dataset:
+    return write_phantom(tmp_path / "a.dcm", rows=300, columns=300)
+
+
+def take(
+    desk: ReceptionDesk, store: FolderObjectStore, path: Path, change: Callable[[Dataset], None] = lambda d: None
+) -> Answer:
+    """Receive the file at `path` after `change`, as the DIMSE service would."""
+    dataset = dcmread(path)
+    change(dataset)
+    arrived = store.incoming / "arrived.dcm"
+    dataset.save_as(arrived)
+    return desk.take(read_received(arrived), "TEST", monotonic())
+
+
+def count(ledger: Ledger, table: type) -> int:
+    with ledger.read() as session:
+        return session.scalar(select(func.count()).select_from(table)) or 0
+
+
+def finish_inferences(ledger: Ledger, state: WorkState = WorkState.DONE) -> None:
+    ledger.write(lambda session: session.execute(update(Inference).values(state=state)))
+
+
+def close(ledger: Ledger) -> None:
+    ledger.write(
+        lambda session: session.execute(
+            update(Study).where(Study.result_due_at.is_not(None)).values(result_due_at=now() - 1)
+        )
+    )
+
+
+def plan(ledger: Ledger) -> int:
+    close(ledger)
+    return ledger.write(lambda session: plan_results(session, BUNDLE.digest, WANTED))
+
+
+def commit_result(ledger: Ledger) -> None:
+    """As if the newest version had been built."""
+
+    def change(session: Session) -> None:
+        newest = session.scalars(select(Result).order_by(Result.version.desc()).limit(1)).one()
+        session.execute(update(Result).values(current=Result.id == newest.id, state=WorkState.DONE))
+
+    ledger.write(change)
+
+
+def test_a_selected_image_is_queued_once_however_often_it_comes(
+    ledger: Ledger, desk: ReceptionDesk, store: FolderObjectStore, phantom: Dataset, tmp_path: Path
+) -> None:
+    answers = [take(desk, store, tmp_path / "a.dcm") for _ in range(3)]
+    assert answers == [Answer.KEPT, Answer.DUPLICATE, Answer.DUPLICATE]
+    assert [count(ledger, table) for table in (Study, Instance, Reception, Inference)] == [1, 1, 1, 1]
+    assert not list(store.incoming.iterdir())
+
+
+def test_a_duplicate_heals_a_lost_file(
+    ledger: Ledger, desk: ReceptionDesk, store: FolderObjectStore, phantom: Dataset, tmp_path: Path
+) -> None:
+    take(desk, store, tmp_path / "a.dcm")
+    (sha256,) = list(store)
+    store.path(sha256).unlink()
+    assert reconcile(ledger, store, desk).missing == [phantom.SOPInstanceUID]
+    take(desk, store, tmp_path / "a.dcm")
+    assert list(store) == [sha256]
+    assert reconcile(ledger, store, desk).missing == []
+
+
+def test_back_to_an_earlier_header_is_a_change_again(
+    ledger: Ledger, desk: ReceptionDesk, store: FolderObjectStore, phantom: Dataset, tmp_path: Path
+) -> None:
+    def rename(dataset: Dataset) -> None:
+        dataset.PatientName = "Other"
+
+    take(desk, store, tmp_path / "a.dcm")
+    take(desk, store, tmp_path / "a.dcm", rename)
+    take(desk, store, tmp_path / "a.dcm")
+    with ledger.read() as session:
+        outcomes = list(session.scalars(select(Reception.outcome).order_by(Reception.id)))
+    assert outcomes == [Outcome.NEW, Outcome.HEADER_CHANGED, Outcome.HEADER_CHANGED]
+    assert count(ledger, Inference) == 1
+
+
+def test_changed_pixels_are_analysed_again(
+    ledger: Ledger, desk: ReceptionDesk, store: FolderObjectStore, phantom: Dataset, tmp_path: Path
+) -> None:
+    def change(dataset: Dataset) -> None:
+        dataset.PixelData = dataset.PixelData[:-2] + b"\1\0"
+
+    take(desk, store, tmp_path / "a.dcm")
+    take(desk, store, tmp_path / "a.dcm", change)
+    assert count(ledger, Inference) == 2
+
+
+def test_our_own_result_coming_back_is_never_input(
+    ledger: Ledger, desk: ReceptionDesk, store: FolderObjectStore, phantom: Dataset, tmp_path: Path
+) -> None:
+    take(desk, store, tmp_path / "a.dcm", lambda dataset: setattr(dataset, "Manufacturer", MANUFACTURER))
+    with ledger.read() as session:
+        assert session.scalars(select(Instance.route_reason)).one() == "own_object"
+        assert session.scalars(select(Study.result_due_at)).one() is None
+    assert count(ledger, Inference) == 0
+
+
+def test_a_file_without_row_is_recorded_at_the_next_start_and_other_objects_are_left_alone(
+    ledger: Ledger, desk: ReceptionDesk, store: FolderObjectStore, phantom: Dataset, tmp_path: Path
+) -> None:
+    store.put((tmp_path / "a.dcm").read_bytes())
+    output = store.put(b"a model output of a lost commit")
+    assert reconcile(ledger, store, desk).recorded == 1
+    assert reconcile(ledger, store, desk).recorded == 0
+    assert count(ledger, Inference) == 1
+    assert output in set(store)
+
+
+def test_a_result_waits_for_the_study_and_for_its_images(
+    ledger: Ledger, desk: ReceptionDesk, store: FolderObjectStore, phantom: Dataset, tmp_path: Path
+) -> None:
+    take(desk, store, tmp_path / "a.dcm")
+    assert plan(ledger) == 0  # not yet computed
+    finish_inferences(ledger)
+    assert plan(ledger) == 1
+    assert plan(ledger) == 0  # nothing has changed since
+    with ledger.read() as session:
+        objects = session.scalars(select(StoredObject)).all()
+    assert sorted(each.kind for each in objects) == [ResultObject.REPORT, ResultObject.SEGMENTATION]
+    assert len({each.series_instance_uid for each in objects}) == 2
+
+
+def test_versions_are_planned_one_after_the_other_and_know_their_predecessor(
+    ledger: Ledger, desk: ReceptionDesk, store: FolderObjectStore, phantom: Dataset, tmp_path: Path
+) -> None:
+    take(desk, store, tmp_path / "a.dcm")
+    finish_inferences(ledger)
+    plan(ledger)
+    take(desk, store, tmp_path / "a.dcm", lambda dataset: setattr(dataset, "PatientName", "Other"))
+    assert plan(ledger) == 0  # version 1 is still being made
+    commit_result(ledger)
+    assert plan(ledger) == 1
+    with ledger.read() as session:
+        first, second = session.scalars(select(Result).order_by(Result.version)).all()
+    assert (second.version, second.predecessor_id) == (2, first.id)
+
+
+def test_a_study_whose_every_image_failed_gets_no_result(
+    ledger: Ledger, desk: ReceptionDesk, store: FolderObjectStore, phantom: Dataset, tmp_path: Path
+) -> None:
+    take(desk, store, tmp_path / "a.dcm")
+    finish_inferences(ledger, WorkState.FAILED)
+    assert plan(ledger) == 0
+    with ledger.read() as session:
+        assert session.scalars(select(Study.result_due_at)).one() is None
+
+
+def test_the_same_pixels_under_two_instances_are_computed_once(
+    ledger: Ledger, desk: ReceptionDesk, store: FolderObjectStore, phantom: Dataset, tmp_path: Path
+) -> None:
+    def copy(dataset: Dataset) -> None:
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+
+    take(desk, store, tmp_path / "a.dcm")
+    take(desk, store, tmp_path / "a.dcm", copy)
+    assert (count(ledger, Instance), count(ledger, Inference)) == (2, 1)
