@@ -5,7 +5,7 @@ from schemas.codes import Finding
 from training.phantom.devices import DISTANCE_RANGE_MM, draw_distance
 from training.phantom.pose import Pose
 from training.phantom.render import render_phantom
-from training.phantom.truth import Phantom, is_malpositioned
+from training.phantom.truth import LOCALISED_FINDINGS, Phantom, is_malpositioned
 from workers.tube_position import BORDERLINE_MM, NORMAL_RANGE_MM
 
 
@@ -100,6 +100,18 @@ def test_cardiomegaly_is_a_wider_heart(phantoms: list[Phantom]) -> None:
     normal = [ratio(phantom) for phantom in phantoms if Finding.CARDIOMEGALY not in phantom.findings]
     assert min(large) > np.median(normal)
     assert np.median(large) > np.median(normal) + 0.1
+
+
+def test_a_finding_has_its_place_inside_the_lungs_and_none_when_it_is_absent(phantoms: list[Phantom]) -> None:
+    for phantom in phantoms:
+        lungs = phantom.masks[0] | phantom.masks[1]
+        for finding, mask in zip(LOCALISED_FINDINGS, phantom.finding_masks, strict=True):
+            assert not (mask & ~lungs).any()
+            if finding not in phantom.findings:
+                assert not mask.any()
+    for finding, masks in zip(LOCALISED_FINDINGS, zip(*(p.finding_masks for p in phantoms), strict=True), strict=True):
+        drawn = [mask.any() for mask, phantom in zip(masks, phantoms, strict=True) if finding in phantom.findings]
+        assert sum(drawn) > 0.9 * len(drawn)
 
 
 def test_pose_goes_to_pixels_and_back() -> None:
