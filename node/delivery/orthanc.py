@@ -67,7 +67,7 @@ class OrthancSender:
             if status in _REFUSED:
                 raise DeliveryRefusedError(f"STOW-RS answered HTTP {status}: {error.response.text[:500]}") from error
             raise
-        return _check_stored(stored, parcel)
+        return check_stored(stored, parcel)
 
     def _upload(self, parcel: Parcel) -> str:
         try:
@@ -118,7 +118,7 @@ class TimedOrthanc(OrthancApiClient):  # type: ignore[misc]
         return response
 
 
-def _check_stored(answer: Dataset, parcel: Parcel) -> str:
+def check_stored(answer: Dataset, parcel: Parcel) -> str:
     """The peer's own status for this object (PS3.18 annex I.2): referenced = stored, failed = not."""
     for item in answer.get("FailedSOPSequence") or []:
         if item.get("ReferencedSOPInstanceUID") == parcel.sop_instance_uid:

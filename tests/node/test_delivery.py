@@ -2,18 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 
 import pytest
 from dicomweb_client import DICOMwebClient
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.uid import generate_uid
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.delivery.folder import FolderSender
-from node.delivery.orthanc import OrthancSender
+from node.delivery.orthanc import OrthancSender, check_stored
 from node.delivery.parcel import Parcel
 from node.delivery.worker import RANK, Deliverer
 from node.ledger import Ledger, now
@@ -63,15 +62,41 @@ def test_without_stow_rs_the_object_is_uploaded(orthanc: Orthanc, parcel: Parcel
     assert len(found) == 1
 
 
-def test_what_orthanc_cannot_read_is_refused_for_good(orthanc: Orthanc, parcel: Parcel) -> None:
-    sender = OrthancSender(destination(orthanc, dicomweb_root="nothing-here"))
-    dataset = dcmread(BytesIO(parcel.content))
-    del dataset.SOPInstanceUID
-    with BytesIO() as stream:
-        dataset.save_as(stream)
-        nameless = replace(parcel, content=stream.getvalue())
-    with pytest.raises(DeliveryRefusedError):
-        sender.send(nameless)
+def answer(sequence: str, uid: str, **values: int) -> Dataset:
+    """A Store Instances Response (PS3.18 annex I.2) about one instance."""
+    item = Dataset()
+    item.ReferencedSOPInstanceUID = uid
+    for keyword, value in values.items():
+        setattr(item, keyword, value)
+    dataset = Dataset()
+    setattr(dataset, sequence, [item])
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("reason", "error"),
+    [
+        (0xA700, DeliveryError),  # out of resources: later
+        (0x0110, DeliveryError),
+        (0xA900, DeliveryRefusedError),  # does not match its SOP class
+        (0xC123, DeliveryRefusedError),  # cannot understand
+        (0x0122, DeliveryRefusedError),  # SOP class not supported
+    ],
+)
+def test_a_failure_reason_decides_whether_another_try_can_help(
+    parcel: Parcel, reason: int, error: type[Exception]
+) -> None:
+    failed = answer("FailedSOPSequence", parcel.sop_instance_uid, FailureReason=reason)
+    with pytest.raises(error, match=f"0x{reason:04X}"):
+        check_stored(failed, parcel)
+
+
+def test_only_this_very_object_counts_as_stored(parcel: Parcel) -> None:
+    assert check_stored(answer("ReferencedSOPSequence", parcel.sop_instance_uid), parcel) == "stored by STOW-RS"
+    coerced = answer("ReferencedSOPSequence", parcel.sop_instance_uid, WarningReason=0xB000)
+    assert "0xB000" in check_stored(coerced, parcel)
+    with pytest.raises(DeliveryError, match="did not say"):
+        check_stored(answer("ReferencedSOPSequence", "1.2.3"), parcel)
 
 
 def test_nobody_there_is_worth_another_try(parcel: Parcel) -> None:
