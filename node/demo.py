@@ -75,9 +75,7 @@ def demo_command(once: bool, home: Path, orthanc_port: int) -> None:
                 if once:
                     return
                 _addresses(settings, console)
-                while True:
-                    time.sleep(0.2)
-                    supervisor.check()
+                supervisor.serve()
         except KeyboardInterrupt:
             console.print("stopping")
         finally:

@@ -6,7 +6,6 @@ change nothing. Times are the database's clock. No queue and no broker is relied
 
 import random
 import secrets
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from node.ledger import Ledger, now
+from node.repeating import repeating
 from schemas.errors import ChexnodeError, LeaseLostError
 from schemas.settings import WorkSettings
 from schemas.tables import Delivery, Inference, Result, WorkState
@@ -163,24 +163,15 @@ def held(ledger: Ledger, lease: Lease, work: WorkSettings) -> Iterator[None]:
     A lease that is lost meanwhile is not noticed here but by the conditional commit at the end, which is the only
     place where it matters.
     """
-    stop = threading.Event()
 
     def renew() -> None:
-        while not stop.wait(work.lease_seconds / 3):
-            try:
-                ledger.write(lambda session: _change(session, lease, lease_expires_at=now() + work.lease_seconds))
-            except LeaseLostError:
-                return
-            except SQLAlchemyError as error:
-                log.warning("lease not renewed, trying again", table=lease.table.__tablename__, error=str(error))
+        try:
+            ledger.write(lambda session: _change(session, lease, lease_expires_at=now() + work.lease_seconds))
+        except LeaseLostError as error:
+            raise StopIteration from error
 
-    thread = threading.Thread(target=renew, name=f"lease-{lease.table.__tablename__}-{lease.row_id}", daemon=True)
-    thread.start()
-    try:
+    with repeating(f"lease-{lease.table.__tablename__}-{lease.row_id}", work.lease_seconds / 3, renew):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _change(session: Session, lease: Lease, **values: Any) -> None:

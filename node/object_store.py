@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from node.durable import sync_folder
 from schemas.errors import ObjectMissingError, OutOfResourcesError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
@@ -42,7 +43,7 @@ class FolderObjectStore:
             target = self.path(sha256)
             self._make_folder(target.parent)
             source.rename(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise OutOfResourcesError(f"{self.root}: {error.strerror}.") from error
@@ -82,12 +83,4 @@ class FolderObjectStore:
         for level in (folder.parent, folder):
             if not level.is_dir():
                 level.mkdir(exist_ok=True)
-                _sync_folder(level.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+                sync_folder(level.parent)

@@ -2,57 +2,49 @@
 
 import os
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-import structlog
 from sqlalchemy import delete, select, update
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from node.ledger import Ledger, now
+from node.repeating import repeating
 from schemas.tables import Process
-
-log = structlog.get_logger()
 
 _BEAT_SECONDS = 5.0
 #: Not seen for this long: dead.
 _MISSING_SECONDS = 15.0
+#: Rows of the dead are removed after this long; one that only slept shows up again before.
+_FORGOTTEN_SECONDS = 3600.0
 
 
 @contextmanager
 def present(ledger: Ledger, role: str) -> Iterator[None]:
     """Be listed as `role` (node, worker, delivery) while the block runs."""
     row_id = ledger.write(lambda session: _arrive(session, role))
-    stop = threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(_BEAT_SECONDS):
-            try:
-                ledger.write(lambda s: s.execute(update(Process).where(Process.id == row_id).values(seen_at=now())))
-            except SQLAlchemyError as error:
-                log.warning("presence not renewed", role=role, error=str(error))
-
-    thread = threading.Thread(target=beat, name="presence", daemon=True)
-    thread.start()
     try:
-        yield
+        with repeating("presence", _BEAT_SECONDS, lambda: _beat(ledger, row_id)):
+            yield
     finally:
-        stop.set()
-        thread.join()
         ledger.write(lambda session: session.execute(delete(Process).where(Process.id == row_id)))
 
 
 def present_processes(session: Session) -> list[Process]:
-    """Every part of the node that was seen lately, on any host."""
+    """Every part of the node that was seen lately, on any host; of this host only what is running."""
     seen = select(Process).where(Process.seen_at > now() - _MISSING_SECONDS).order_by(Process.role, Process.id)
-    return list(session.scalars(seen))
+    here = socket.gethostname()
+    return [each for each in session.scalars(seen) if each.host != here or Path(f"/proc/{each.process_id}").exists()]
 
 
 def _arrive(session: Session, role: str) -> int:
-    session.execute(delete(Process).where(Process.seen_at <= now() - _MISSING_SECONDS))
+    session.execute(delete(Process).where(Process.seen_at <= now() - _FORGOTTEN_SECONDS))
     process = Process(role=role, host=socket.gethostname(), process_id=os.getpid(), started_at=now(), seen_at=now())
     session.add(process)
     session.flush()
     return process.id
+
+
+def _beat(ledger: Ledger, row_id: int) -> None:
+    ledger.write(lambda session: session.execute(update(Process).where(Process.id == row_id).values(seen_at=now())))

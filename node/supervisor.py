@@ -72,6 +72,12 @@ class Supervisor:
             elif (status := part.process.poll()) is not None:
                 self._ended(part, status)
 
+    def serve(self) -> None:
+        """Keep the parts running until KeyboardInterrupt. Raises PartFailedError."""
+        while True:
+            time.sleep(0.2)
+            self.check()
+
     def stop(self) -> None:
         """SIGTERM to every part in reverse order, SIGKILL to what does not go."""
         running = [part for part in reversed(self.parts) if part.process and part.process.poll() is None]

@@ -1,6 +1,5 @@
 """`chexnode up`: the whole node on one host."""
 
-import time
 from collections.abc import Sequence
 
 import click
@@ -54,9 +53,7 @@ def up_command() -> None:
         try:
             with stop_signals():
                 supervisor.start()
-                while True:
-                    time.sleep(0.2)
-                    supervisor.check()
+                supervisor.serve()
         except KeyboardInterrupt:
             console.print("stopping")
         finally:

@@ -1,9 +1,9 @@
 """Delivery into a folder, STUDY/SERIES/INSTANCE.dcm: where there is no PACS."""
 
 import os
-from pathlib import Path
 
 from node.delivery.parcel import Parcel
+from node.durable import sync_folder
 from schemas.errors import DeliveryError
 from schemas.settings import FolderDestination
 
@@ -26,15 +26,7 @@ class FolderSender:
                 stream.flush()
                 os.fsync(stream.fileno())
             draft.rename(target)
-            _sync(folder)
+            sync_folder(folder)
         except OSError as error:
             raise DeliveryError(f"{target}: {error.strerror}.") from error
         return f"written to {target}"
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
