@@ -1,6 +1,7 @@
 """`chexnode demo`: a node with a local Orthanc, two phantom studies sent, analysed, delivered, read back and shown."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -104,6 +105,7 @@ def _make_phantoms(folder: Path, console: Console) -> list[Path]:
     files = []
     for number, (label, arguments) in enumerate(_PHANTOMS, start=1):
         target = folder / str(number)
+        shutil.rmtree(target, ignore_errors=True)
         command = [sys.executable, "-m", "schemas.command_line", "phantom", "--out", str(target), "--count", "1"]
         with console.status(f"making a phantom radiograph: {label}"):
             made = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)

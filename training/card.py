@@ -2,6 +2,7 @@
 
 from schemas.bundle import Manifest
 from schemas.codes import NOT_FOR_CLINICAL_USE
+from training.operating_points import NEVER_CALLED
 
 
 def write_card(manifest: Manifest) -> str:
@@ -24,6 +25,7 @@ patients. It exists to show that the whole way from receiving an image to sendin
 - Classes: {", ".join(scored.target for scored in manifest.glori.classes)}
 - Regions and landmarks: {", ".join(manifest.dense.channels)}
 - Scores are not calibrated and are no probabilities; operating points maximise Youden's J on validation phantoms.
+- Never called, because no better than chance on validation phantoms: {_never_called(manifest)}
 
 ## Data
 
@@ -43,3 +45,8 @@ A tube counts as malpositioned when its tip is less than 20 mm or more than 80 m
 (normal in adults 30 to 70 mm with the neck in neutral position, Goodman et al., AJR 1976;127:433-434; up to 10 mm
 outside is borderline).
 """
+
+
+def _never_called(manifest: Manifest) -> str:
+    classes = [scored.target for scored in manifest.glori.classes if scored.operating_point == NEVER_CALLED]
+    return ", ".join(classes) or "none"

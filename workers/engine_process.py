@@ -48,6 +48,9 @@ def serve(connection: Connection, memory: str, shape: tuple[int, ...], bundle: s
     """
     # Ctrl-C goes to the whole terminal's process group; the worker decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Threads of OpenMP that spin while they wait take the cores that decode the next image.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
     slots_memory = SharedMemory(name=memory)
     slots = np.ndarray(shape, np.float32, buffer=slots_memory.buf)
     try:

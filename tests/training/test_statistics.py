@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from training.operating_points import choose_operating_point
+from training.operating_points import NEVER_CALLED, choose_operating_point
 from training.statistics import auroc, mean, metric
 
 
@@ -22,6 +22,12 @@ def test_the_interval_holds_the_figure_and_n() -> None:
     assert figure.low < figure.value < figure.high
     assert figure.high - figure.low == pytest.approx(4 * 1 / 20, rel=0.2)
     assert figure.n == 400
+
+
+def test_a_class_that_is_no_better_than_chance_is_never_called() -> None:
+    rng = np.random.default_rng(0)
+    truth = (rng.random(300) < 0.3).astype(float)
+    assert choose_operating_point(rng.random(300), truth) == NEVER_CALLED
 
 
 def test_the_operating_point_separates_what_can_be_separated() -> None:
