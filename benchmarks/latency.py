@@ -107,17 +107,17 @@ def _stages(node: LiveNode, study_instance_uid: str) -> list[float]:
             select(StoredObject.kind, Delivery.finished_at).join(Delivery).where(Delivery.result_id == result.id)
         ).all()
     finished = {kind: float(at or 0) for kind, at in deliveries}
-    segmentation = finished.get(ResultObject.SEGMENTATION, result.finished_at)
-    read, forward = inference.read_ms / 1000, inference.forward_ms / 1000
-    marks = [
+    segmentation = finished.get(ResultObject.SEGMENTATION, result.finished_at or 0)
+    read, forward = (inference.read_ms or 0) / 1000, (inference.forward_ms or 0) / 1000
+    marks: list[float] = [
         instance.received_at,
         inference.created_at,
-        inference.started_at,
-        inference.started_at + read,
-        inference.started_at + read + forward,
-        inference.finished_at,
-        result.started_at,
-        result.finished_at,
+        inference.started_at or 0,
+        (inference.started_at or 0) + read,
+        (inference.started_at or 0) + read + forward,
+        inference.finished_at or 0,
+        result.started_at or 0,
+        result.finished_at or 0,
         segmentation,
         finished[ResultObject.REPORT],
     ]

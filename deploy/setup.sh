@@ -28,13 +28,14 @@ if [ -n "$missing" ]; then
         policy=""
         if [ ! -e /usr/sbin/policy-rc.d ]; then
             policy=/usr/sbin/policy-rc.d
+            trap '$as_root rm -f "$policy"' EXIT INT TERM
             printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
             $as_root chmod +x "$policy"
         fi
         installed=yes
         { $as_root apt-get update -qq && $as_root env DEBIAN_FRONTEND=noninteractive \
             apt-get install -y -qq --no-install-recommends $missing >/dev/null; } || installed=no
-        [ -n "$policy" ] && $as_root rm -f "$policy"
+        [ -z "$policy" ] || { $as_root rm -f "$policy"; trap - EXIT INT TERM; }
         if [ "$installed" = no ]; then
             # The demonstration goes on without Orthanc; tests say themselves what they miss.
             say "could not install:$missing"

@@ -13,9 +13,10 @@ from rich.table import Table
 from sqlalchemy import Connection, func, select, text
 
 import schemas.migrations
-from node.ledger import Ledger
+from node.leases import make_due_again
+from node.ledger import Ledger, open_ledger
 from schemas.settings import load_settings
-from schemas.tables import Base
+from schemas.tables import Base, Delivery, Inference, Result
 
 #: Any number, the same in every process: PostgreSQL advisory lock under which one process migrates.
 _ADVISORY_LOCK = 0x43585244
@@ -72,17 +73,11 @@ def db_group() -> None:
     """Create, upgrade and inspect the ledger (SQLite or PostgreSQL, as the settings say)."""
 
 
-def _ledger() -> Ledger:
-    settings = load_settings()
-    settings.home.mkdir(parents=True, exist_ok=True)
-    return Ledger(settings.resolved_ledger_url)
-
-
 @db_group.command("upgrade")
 @click.argument("revision", default="head")
 def upgrade_command(revision: str) -> None:
     """Apply the migrations up to REVISION (default: all)."""
-    ledger = _ledger()
+    ledger = open_ledger(load_settings())
     upgrade(ledger, revision)
     Console().print(f"ledger at revision [bold]{current_revision(ledger)}[/]")
 
@@ -92,7 +87,7 @@ def upgrade_command(revision: str) -> None:
 @click.confirmation_option(prompt="Going back may drop columns with their content. Have you a backup?")
 def downgrade_command(revision: str) -> None:
     """Take the ledger back to REVISION."""
-    ledger = _ledger()
+    ledger = open_ledger(load_settings())
     downgrade(ledger, revision)
     Console().print(f"ledger at revision [bold]{current_revision(ledger)}[/]")
 
@@ -100,7 +95,7 @@ def downgrade_command(revision: str) -> None:
 @db_group.command("status")
 def status_command() -> None:
     """Show the revision and how many rows each table has. Status 1 when migrations are missing."""
-    ledger, console = _ledger(), Console()
+    ledger, console = open_ledger(load_settings()), Console()
     current, head = current_revision(ledger), head_revision()
     console.print(f"revision [bold]{current}[/], this software wants [bold]{head}[/]")
     if current != head:
@@ -111,3 +106,12 @@ def status_command() -> None:
         for each in Base.metadata.sorted_tables:
             table.add_row(each.name, str(session.scalar(select(func.count()).select_from(each))))
     console.print(table)
+
+
+@db_group.command("retry")
+def retry_command() -> None:
+    """Take up again what was given up: analyses, results and deliveries, after their cause was mended."""
+    ledger = open_ledger(load_settings())
+    for table in (Inference, Result, Delivery):
+        rows = ledger.write(lambda session, table=table: make_due_again(session, table))  # type: ignore[misc]
+        Console().print(f"{table.__tablename__}: {rows} due again")

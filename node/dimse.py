@@ -17,7 +17,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.object_store import FolderObjectStore
-from node.queue import INFERENCE, RESULTS, Publisher
+from node.queue import ANALYSIS, Publisher
 from node.received import ReceivedFile, read_received
 from node.reception import ReceptionDesk
 from schemas.errors import ChexnodeError, IdentityError, OutOfResourcesError, PortInUseError
@@ -106,8 +106,12 @@ class DimseServer:
         except OSError as error:
             log.error("not stored", calling=calling, error=str(error))
             return _status(_PROCESSING_FAILURE, f"Storing failed: {error.strerror}.")
+        except Exception as error:
+            log.exception("not stored", calling=calling, error=type(error).__name__)
+            event.dataset_path.unlink(missing_ok=True)
+            return _status(_PROCESSING_FAILURE, f"Storing failed: {type(error).__name__}.")
         self._studies.setdefault(association, set()).add(received.study_instance_uid)
-        self._publisher.hint(INFERENCE)
+        self._publisher.hint(ANALYSIS)
         return SUCCESS
 
     def _on_released(self, event: Any) -> None:
@@ -118,7 +122,7 @@ class DimseServer:
             except SQLAlchemyError as error:
                 # The quiet time closes them instead.
                 log.warning("studies not closed at release", error=str(error))
-            self._publisher.hint(RESULTS)
+            self._publisher.hint(ANALYSIS)
 
     def _on_aborted(self, event: Any) -> None:
         # A study whose association broke off may go on in another one: the quiet time decides.

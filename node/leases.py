@@ -91,15 +91,29 @@ def complete(session: Session, lease: Lease, **values: Any) -> None:
     _change(session, lease, state=WorkState.DONE, finished_at=now(), lease_token=None, error="", **values)
 
 
-def fail(ledger: Ledger, lease: Lease, work: WorkSettings, attempts: int, reason: str, *, retryable: bool) -> bool:
-    """Give the row back to be tried again after a wait, or give it up. True when it was given up."""
-    given_up = not retryable or lease.attempt >= attempts
+def fail(
+    ledger: Ledger,
+    lease: Lease,
+    work: WorkSettings,
+    attempts: int,
+    reason: str,
+    *,
+    retryable: bool,
+    counts: bool = True,
+) -> bool:
+    """Give the row back to be tried again after a wait, or give it up. True when it was given up.
+
+    A failure that does not count (a full disk, an engine that does not start) is tried again for ever.
+    """
+    given_up = not retryable or (counts and lease.attempt >= attempts)
     wait = min(work.backoff_maximum_seconds, work.backoff_seconds * 2.0 ** min(lease.attempt - 1, 30))
-    values: dict[str, Any] = {"error": reason, "lease_token": None, "finished_at": now()}
+    values: dict[str, Any] = {"error": _storable(reason), "lease_token": None, "finished_at": now()}
     if given_up:
         values["state"] = WorkState.FAILED
     else:
         values |= {"state": WorkState.DUE, "due_at": now() + wait * random.uniform(0.5, 1.5)}
+        if not counts:
+            values["attempts"] = lease.table.attempts - 1
     ledger.write(lambda session: _change(session, lease, **values))
     return given_up
 
@@ -120,18 +134,18 @@ def perform(ledger: Ledger, lease: Lease, work: WorkSettings, attempts: int, job
         bound.warning("lease lost", error=str(error))
         return
     except ChexnodeError as error:
-        reason, retryable = str(error), error.retryable
+        reason, retryable, counts = str(error), error.retryable, error.counts
     except SQLAlchemyError as error:
         # The row cannot be written now; the lease runs out and somebody claims it again.
         bound.error("ledger does not answer", error=str(error))
         return
     except Exception as error:  # noqa: BLE001 - the row's record is the place where it must end up
         bound.exception("unexpected error")
-        reason, retryable = f"{type(error).__name__}: {error}", True
+        reason, retryable, counts = f"{type(error).__name__}: {error}", True, True
     try:
-        given_up = fail(ledger, lease, work, attempts, reason, retryable=retryable)
-    except LeaseLostError as error:
-        bound.warning("lease lost", error=str(error))
+        given_up = fail(ledger, lease, work, attempts, reason, retryable=retryable, counts=counts)
+    except (LeaseLostError, SQLAlchemyError) as error:
+        bound.warning("failure not recorded; the lease runs out", error=str(error), reason=reason)
         return
     bound.error("given up" if given_up else "failed, will be tried again", error=reason)
 
@@ -172,6 +186,22 @@ def held(ledger: Ledger, lease: Lease, work: WorkSettings) -> Iterator[None]:
 
     with repeating(f"lease-{lease.table.__tablename__}-{lease.row_id}", work.lease_seconds / 3, renew):
         yield
+
+
+def _storable(reason: str) -> str:
+    """The reason as any database takes it: no lone surrogates, no NUL, not endless."""
+    return reason.encode("utf-8", "replace").decode().replace("\0", "")[:4000]
+
+
+def make_due_again(session: Session, table: WorkTable) -> int:
+    """Take up again what was given up; returns how many rows."""
+    statement = (
+        update(table)
+        .where(table.state == WorkState.FAILED)
+        .values(state=WorkState.DUE, attempts=0, due_at=now())
+        .execution_options(synchronize_session=False)
+    )
+    return _rowcount(session, statement)
 
 
 def _change(session: Session, lease: Lease, **values: Any) -> None:

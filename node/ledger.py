@@ -14,6 +14,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import FunctionElement
 
+from schemas.settings import Settings
+
 T = TypeVar("T")
 
 #: How long a SQLite writer waits for another one, seconds.
@@ -51,7 +53,12 @@ class Ledger:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.engine = _sqlite_engine(url) if make_url(url).get_backend_name() == "sqlite" else create_engine(url)
+        # Parameters of a failed statement are patients' data, and errors are logged.
+        self.engine = (
+            _sqlite_engine(url)
+            if make_url(url).get_backend_name() == "sqlite"
+            else create_engine(url, hide_parameters=True)
+        )
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -80,12 +87,18 @@ class Ledger:
         self.engine.dispose()
 
 
+def open_ledger(settings: Settings) -> Ledger:
+    """The ledger of these settings, with its home folder made."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    return Ledger(settings.resolved_ledger_url)
+
+
 def _is_disconnect(error: DBAPIError) -> bool:
     return error.connection_invalidated
 
 
 def _sqlite_engine(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

@@ -12,18 +12,20 @@ import structlog
 
 def configure_logs() -> None:
     """Set up logging for a process of the node. Called once by each long-running command."""
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
-        if os.environ.get("CHEXNODE_LOG_FORMAT") == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
+    renderers: list[structlog.typing.Processor]
+    if os.environ.get("CHEXNODE_LOG_FORMAT") == "json":
+        # Without local variables: they hold data sets, and so patients' names.
+        exceptions = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        renderers = [structlog.processors.ExceptionRenderer(exceptions), structlog.processors.JSONRenderer()]
+    else:
+        plain = structlog.dev.plain_traceback
+        renderers = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
-            renderer,
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,8 @@ class FolderObjectStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.incoming = root / "incoming"
+        #: Folders that are known to be on the disk.
+        self._synced: set[Path] = set()
         try:
             self.incoming.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -79,8 +82,20 @@ class FolderObjectStore:
         for path in self.root.glob("??/??/*"):
             yield path.name
 
+    def remove_abandoned(self, seconds: float) -> None:
+        """Remove files of that age in `incoming`: their association broke off, or their receiver died."""
+        for path in self.incoming.iterdir():
+            try:
+                if time.time() - path.stat().st_mtime > seconds:
+                    path.unlink()
+            except FileNotFoundError:
+                continue  # its receiver was quicker
+
     def _make_folder(self, folder: Path) -> None:
-        for level in (folder.parent, folder):
-            if not level.is_dir():
-                level.mkdir(exist_ok=True)
-                sync_folder(level.parent)
+        if folder in self._synced:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        # Synced also when another thread has just made it: its sync may not be done yet.
+        for level in (folder, *folder.parents[:3]):
+            sync_folder(level)
+        self._synced.add(folder)

@@ -5,21 +5,24 @@ A message may be lost, doubled or late without harm: the sweep publishes what is
 
 import shutil
 import threading
-from queue import SimpleQueue
+from collections import Counter
 from typing import Any
 
 import structlog
 from celery import Celery
-from kombu.exceptions import OperationalError
+from celery.signals import worker_shutting_down
 
 from schemas.settings import Settings
 
 log = structlog.get_logger()
 
-#: An image is to be analysed.
-INFERENCE = "chexnode.inference"
-#: A study result is to be planned or built.
-RESULTS = "chexnode.results"
+#: An image is to be analysed, or a study result to be planned or built.
+ANALYSIS = "chexnode.analysis"
+#: Messages that wait in a queue at most.
+HINTS = 4
+
+#: Set when this process has been told to stop: tasks end after the row that they are at.
+stopping = threading.Event()
 
 
 def delivery_queue(destination: str) -> str:
@@ -71,25 +74,35 @@ def empty_file_broker(settings: Settings) -> None:
 class Publisher:
     """Publishes hints from a thread of its own: whoever has something to say never waits for a broker.
 
-    A broker that is down is logged, never raised: what was to be hinted at stands in the ledger.
+    A broker that is down is logged, never raised: what was to be hinted at stands in the ledger, and the sweep comes
+    again. At most HINTS wait per queue, since each wakes a worker that then works until nothing is due.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._app = make_celery(settings)
-        self._hints: SimpleQueue[str] = SimpleQueue()
+        self._pending: Counter[str] = Counter()
+        self._arrived = threading.Condition()
         threading.Thread(target=self._publish, name="publisher", daemon=True).start()
 
     def hint(self, queue: str) -> None:
         """Say that something is due in `queue`."""
-        self._hints.put(queue)
+        with self._arrived:
+            if self._pending[queue] < HINTS:
+                self._pending[queue] += 1
+                self._arrived.notify()
 
     def _publish(self) -> None:
         while True:
-            queue = self._hints.get()
+            with self._arrived:
+                self._arrived.wait_for(lambda: self._pending.total())
+                queue = next(name for name, count in self._pending.items() if count)
+                self._pending[queue] -= 1
             try:
                 self._app.send_task(queue, queue=queue)
-            except (OperationalError, OSError) as error:
-                log.warning("broker not reachable; the sweep will publish again", queue=queue, error=str(error))
+            except Exception as error:  # noqa: BLE001 - each broker has its own errors; this thread must outlive them
+                log.warning("broker not reachable; the sweep will publish again", queue=queue, error=repr(error))
+                with self._arrived:
+                    self._pending.clear()
 
     def waiting(self, queue: str) -> int:
         """Messages in `queue` that no worker has taken; 0 when the broker cannot be asked."""
@@ -97,13 +110,18 @@ class Publisher:
             with self._app.connection_for_read() as connection:
                 declared: Any = connection.default_channel.queue_declare(queue=queue, durable=True)
                 return int(declared.message_count)
-        except (OperationalError, OSError) as error:
-            log.warning("broker not reachable", queue=queue, error=str(error))
+        except Exception as error:  # noqa: BLE001 - each broker has its own errors
+            log.warning("broker not reachable", queue=queue, error=repr(error))
             return 0
 
 
 def run_worker(app: Celery, queues: list[str], threads: int, name: str) -> None:
     """Serve `queues` with a pool of threads until SIGTERM."""
+
+    def stop(**_: object) -> None:
+        stopping.set()
+
+    worker_shutting_down.connect(stop)
     app.start(
         [
             "--quiet",

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from dicomweb_client import DICOMwebClient
 from pydicom import Dataset, dcmread
 from sqlalchemy import select
 
+from node.delivery.orthanc import dicomweb_client
 from node.ledger import Ledger
 from node.object_store import FolderObjectStore
 from schemas.errors import DeliveryError
@@ -26,7 +26,12 @@ def read_back(ledger: Ledger, settings: Settings, study_instance_uid: str) -> in
             .join(StoredObject, Delivery.object_id == StoredObject.id)
             .join(Result, StoredObject.result_id == Result.id)
             .join(Study, Result.study_id == Study.id)
-            .where(Study.study_instance_uid == study_instance_uid, Result.current, Delivery.state == WorkState.DONE)
+            .where(
+                Study.study_instance_uid == study_instance_uid,
+                Result.current,
+                Delivery.state == WorkState.DONE,
+                Delivery.destination.in_(destinations),
+            )
         ).all()
     for name, stored in delivered:
         assert stored.sha256
@@ -41,5 +46,6 @@ def _fetch(destination: Destination, study_instance_uid: str, stored: StoredObje
     if isinstance(destination, FolderDestination):
         folder = destination.path / study_instance_uid / stored.series_instance_uid
         return dcmread(folder / f"{stored.sop_instance_uid}.dcm")
-    client = DICOMwebClient(f"{destination.url.rstrip('/')}/{destination.dicomweb_root.strip('/')}")
-    return client.retrieve_instance(study_instance_uid, stored.series_instance_uid, stored.sop_instance_uid)
+    return dicomweb_client(destination).retrieve_instance(
+        study_instance_uid, stored.series_instance_uid, stored.sop_instance_uid
+    )

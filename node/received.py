@@ -10,23 +10,27 @@ The three digests tell a duplicate, changed pixels and a changed header apart:
 import hashlib
 import mmap
 import re
+import zlib
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, cast
 
 from pydicom import Dataset, dcmread
 from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.filereader import read_file_meta_info
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from schemas.errors import IdentityError, NotDicomError
 
 #: PS3.5 section 9.1, but for leading zeros, which real devices send.
-_UID = re.compile(r"[0-9.]{1,64}", re.ASCII)
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
 #: Pixel Spacing and its calibration describe the patient's geometry, not what the network sees.
 _SPACING = {0x00280030, 0x00280A02, 0x00280A04}
 _PRESENTATION_LUT_SHAPE = 0x20500020
+#: Largest deflated data set, inflated: far above any radiograph (PS3.5 A.5 is meant for reports).
+_INFLATED_LIMIT = 256 << 20
+_INFLATE_STEP = 1 << 20
 _PIXEL_DATA = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 
 
@@ -66,28 +70,33 @@ def read_received(path: Path) -> ReceivedFile:
 
 def _read(path: Path, content: mmap.mmap) -> ReceivedFile:
     source: IO[bytes] = cast(IO[bytes], content)
-    header = dcmread(source, stop_before_pixels=True)
-    meta = header.file_meta
+    meta = read_file_meta_info(path)
     syntax = UID(str(meta.get("TransferSyntaxUID", "")))
     if not syntax:
         raise NotDicomError("The file meta information names no transfer syntax.")
     # Preamble, "DICM", the group length element itself, and what it counts (PS3.10 section 7.1).
     start = 132 + 12 + int(meta.FileMetaInformationGroupLength)
-    if syntax == DeflatedExplicitVRLittleEndian:
-        whole = dcmread(BytesIO(content[:]))
-        pixels_at, tail = 0, _pixel_elements(whole)
-    else:
-        # dcmread() left the stream at the Pixel Data element, or at the end where there is none.
-        pixels_at, tail = content.tell(), b""
-
     image, rest = hashlib.sha256(syntax.encode()), hashlib.sha256()
+    if syntax == DeflatedExplicitVRLittleEndian:
+        _check_inflated_size(content, start)
+        header = dcmread(source)
+        pixels = [header.pop(tag) for tag in sorted(header.keys()) if tag in _PIXEL_DATA]
+        for element in pixels:
+            _update(image, element)
+        has_pixel_data = any(element.value for element in pixels)
+    else:
+        header = dcmread(source, stop_before_pixels=True)
+        # dcmread() left the stream at the Pixel Data element, or at the end where there is none.
+        with memoryview(content) as view:
+            tail = view[content.tell() :]
+            image.update(tail)
+            # More than the element's own tag, VR and length.
+            has_pixel_data = len(tail) > 12
+            tail.release()
     for tag in sorted(header.keys()):
         _update(image if _is_image(tag) else rest, header.get_item(tag))
     with memoryview(content) as view:
         dataset_digest = hashlib.sha256(view[start:]).hexdigest()
-        image.update(tail or view[pixels_at:])
-        # More than the element's own tag, VR and length.
-        has_pixel_data = len(tail or view[pixels_at:]) > 12
     return ReceivedFile(
         path=path,
         header=header,
@@ -117,7 +126,7 @@ def _uid(header: Dataset, keyword: str) -> str:
     value = text(header, keyword)
     if not value:
         raise IdentityError(f"{keyword} is missing or empty; the sender has to supply it.")
-    if not _UID.fullmatch(value):
+    if len(value) > 64 or not _UID.fullmatch(value):
         # It will be part of file names and URLs.
         raise IdentityError(f"{keyword} is no UID: 1 to 64 digits and dots.")
     return value
@@ -127,12 +136,15 @@ def _is_image(tag: BaseTag) -> bool:
     return (tag.group == 0x0028 and tag not in _SPACING) or tag == _PRESENTATION_LUT_SHAPE
 
 
-def _pixel_elements(dataset: Dataset) -> bytes:
-    digest = hashlib.sha256()
-    present = [tag for tag in sorted(dataset.keys()) if tag in _PIXEL_DATA]
-    for tag in present:
-        _update(digest, dataset.get_item(tag))
-    return digest.digest() if present else b""
+def _check_inflated_size(content: mmap.mmap, start: int) -> None:
+    """Raise NotDicomError for a deflated data set that would not fit into memory: 1 MB can inflate to 1 GB."""
+    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    pending = content[start:]
+    while pending and not inflater.eof:
+        size += len(inflater.decompress(pending, _INFLATE_STEP))
+        pending = inflater.unconsumed_tail
+        if size > _INFLATED_LIMIT:
+            raise NotDicomError(f"Its deflated data set is larger than {_INFLATED_LIMIT >> 20} MiB.")
 
 
 def _update(digest: Any, element: DataElement | RawDataElement) -> None:

@@ -8,9 +8,10 @@ from enum import StrEnum
 from time import monotonic
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from node.inferences import queue_inference
 from node.ledger import Ledger, now
 from node.object_store import FolderObjectStore
 from node.received import ReceivedFile, text
@@ -104,7 +105,9 @@ class ReceptionDesk:
         decision: Route,
         age_seconds: float,
     ) -> Outcome | Answer:
-        if _known_file(session, received):
+        if known := _known_file(session, received):
+            if known != sha256 and not self._store.path(known).exists():
+                _heal(session, known, sha256)
             return Answer.DUPLICATE
         study = session.scalar(select(Study).where(Study.study_instance_uid == received.study_instance_uid))
         series = session.scalar(select(Series).where(Series.series_instance_uid == received.series_instance_uid))
@@ -150,6 +153,7 @@ class ReceptionDesk:
                 modality=text(received.header, "Modality")[:16],
             )
             session.add(series)
+        was_selected = instance is not None and instance.selected
         if instance is None:
             instance = Instance(series=series, sop_instance_uid=received.sop_instance_uid)
             session.add(instance)
@@ -164,25 +168,11 @@ class ReceptionDesk:
         instance.route_reason = decision.reason
         instance.route_explanation = decision.explanation
         study.last_received_at = now()
-        if decision.selected:
+        if decision.selected or was_selected:
             study.result_due_at = now() + self._quiet_seconds
+        if decision.selected:
             queue_inference(session, instance.pixel_digest, sha256, self._bundle.digest)
         return outcome
-
-
-def queue_inference(session: Session, pixel_digest: str, file_sha256: str, bundle_digest: str) -> None:
-    """Make the inference row of these pixels under this bundle due, unless there is one already."""
-    known = select(Inference.id).where(Inference.pixel_digest == pixel_digest, Inference.bundle_digest == bundle_digest)
-    if session.scalar(known) is None:
-        session.add(
-            Inference(
-                pixel_digest=pixel_digest,
-                bundle_digest=bundle_digest,
-                file_sha256=file_sha256,
-                due_at=now(),
-                created_at=now(),
-            )
-        )
 
 
 def _known_file(session: Session, received: ReceivedFile) -> str | None:
@@ -199,6 +189,13 @@ def _known_file(session: Session, received: ReceivedFile) -> str | None:
         Reception.outcome == Outcome.CONFLICT,
     )
     return session.scalar(current) or session.scalar(conflicting.limit(1))
+
+
+def _heal(session: Session, lost: str, sha256: str) -> None:
+    """The same data set in a file with another group 0002 takes the place of a file that was lost."""
+    for table in (Instance, Reception, Inference):
+        session.execute(update(table).where(table.file_sha256 == lost).values(file_sha256=sha256))
+    log.warning("a lost file was replaced", lost=lost, by=sha256)
 
 
 def _is_own(session: Session, received: ReceivedFile) -> bool:

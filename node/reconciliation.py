@@ -24,7 +24,7 @@ log = structlog.get_logger()
 #: by accident.
 RECONCILED = "[reconciled]"
 #: Files of this age in `incoming` belong to a receiver that is dead.
-_ABANDONED_SECONDS = 3600.0
+ABANDONED_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -37,21 +37,26 @@ class Reconciliation:
 
 def reconcile(ledger: Ledger, store: FolderObjectStore, desk: ReceptionDesk) -> Reconciliation:
     """Record files without rows; report instances whose file is gone. Deletes only torn files of dead receivers."""
-    _remove_abandoned(store)
+    store.remove_abandoned(ABANDONED_SECONDS)
     with ledger.read() as session:
         rows: set[str | None] = set()
         for column in (Reception.file_sha256, Inference.output_sha256, StoredObject.sha256):
             rows.update(session.scalars(select(column)))
         needed = {row.file_sha256: row.sop_instance_uid for row in session.scalars(select(Instance))}
     present = set(store)
-    recorded = sum(_record(store, desk, sha256) for sha256 in sorted(present - rows))
+    recorded = 0
+    for sha256 in sorted(present - rows):
+        try:
+            recorded += _record(ledger, store, desk, sha256)
+        except Exception:
+            log.exception("a file without row could not be recorded", file=sha256)
     missing = [uid for sha256, uid in needed.items() if sha256 not in present]
     for uid in missing:
         log.error("the object store has lost the file of an instance; send it again", instance=uid)
     return Reconciliation(recorded, missing)
 
 
-def _record(store: FolderObjectStore, desk: ReceptionDesk, sha256: str) -> bool:
+def _record(ledger: Ledger, store: FolderObjectStore, desk: ReceptionDesk, sha256: str) -> bool:
     """Record the file when it is a received object; model outputs and results of a lost commit stay unreferenced."""
     try:
         received = read_received(store.path(sha256))
@@ -59,12 +64,9 @@ def _record(store: FolderObjectStore, desk: ReceptionDesk, sha256: str) -> bool:
         return False
     if received.header.get("Manufacturer") == MANUFACTURER:
         return False
+    with ledger.read() as session:
+        instance = session.scalar(select(Instance).where(Instance.sop_instance_uid == received.sop_instance_uid))
+    if instance is not None and instance.received_at >= store.path(sha256).stat().st_mtime:
+        return False  # it was refused in its time, and a later version has come since
     desk.record(received, sha256, RECONCILED, time.monotonic())
     return True
-
-
-def _remove_abandoned(store: FolderObjectStore) -> None:
-    # An hour, not at once: another receiver of the same store may be writing.
-    for path in store.incoming.iterdir():
-        if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-            path.unlink(missing_ok=True)

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 from pydicom.uid import generate_uid
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, Select, or_, select, update
 from sqlalchemy.orm import Session
 
+from node.inferences import queue_inference
 from node.ledger import now
 from schemas.settings import ResultObject
 from schemas.tables import Inference, Instance, Result, ResultImage, Series, StoredObject, Study, WorkState
@@ -28,41 +29,74 @@ def plan_results(session: Session, bundle_digest: str, wanted: set[ResultObject]
     """Plan the next version of every study that is complete and computed; returns how many were planned.
 
     A study is complete when its association was released or it has been quiet (study.result_due_at has come). It
-    waits for all its selected images to be done or given up; given-up ones are named in the result with their reason,
-    and a study without any computed image gets no result: its failures stand in the ledger.
+    waits for all its selected images to be done or given up under this bundle, and for the version before to be made,
+    so that each version knows its predecessor. Given-up images are named in the result with their reason; a study
+    without any computed image gets no result: its failures stand in the ledger.
     """
-    complete = session.scalars(
+    complete = Study.result_due_at <= now()
+    _queue_missing(session, complete, bundle_digest, limit)
+    waiting = (
+        _selected_images(bundle_digest)
+        .where(Series.study_id == Study.id)
+        .where(or_(Inference.id.is_(None), Inference.state.in_([WorkState.DUE, WorkState.LEASED])))
+    )
+    unfinished = select(Result.id).where(
+        Result.study_id == Study.id,
+        Result.bundle_digest == bundle_digest,
+        Result.state.in_([WorkState.DUE, WorkState.LEASED]),
+    )
+    ready = session.scalars(
         select(Study)
-        .where(Study.result_due_at <= now())
+        .where(complete, ~waiting.correlate(Study).exists(), ~unfinished.correlate(Study).exists())
         .order_by(Study.result_due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
     planned = 0
-    for study in complete:
-        rows = session.execute(
-            select(Instance, Inference)
-            .join(Series, Instance.series_id == Series.id)
-            .outerjoin(
-                Inference,
-                (Inference.pixel_digest == Instance.pixel_digest) & (Inference.bundle_digest == bundle_digest),
-            )
-            .where(Series.study_id == study.id, Instance.selected)
-            .order_by(Instance.id)
-        ).all()
-        unfinished = select(Result.id).where(
-            Result.study_id == study.id, Result.state.in_([WorkState.DUE, WorkState.LEASED])
-        )
-        if session.scalar(unfinished.limit(1)) is not None:
-            continue  # versions are made one after the other, so that each knows its predecessor
-        states = {inference.state if inference else None for _, inference in rows}
-        if not states <= {WorkState.DONE, WorkState.FAILED}:
-            continue
+    for study in ready:
         study.result_due_at = None
+        rows = session.execute(
+            _selected_images(bundle_digest).where(Series.study_id == study.id).order_by(Instance.id)
+        ).all()
         images = [(instance, inference) for instance, inference in rows]
-        if WorkState.DONE in states:
+        if not images:
+            _withdraw(session, study)
+        elif any(inference.state == WorkState.DONE for _, inference in images):
             planned += _plan(session, study, bundle_digest, images, wanted)
     return planned
+
+
+def _selected_images(bundle_digest: str) -> Select[Instance, Inference]:
+    """Selected images with their inference under this bundle, which may be missing."""
+    return (
+        select(Instance, Inference)
+        .join(Series, Instance.series_id == Series.id)
+        .outerjoin(
+            Inference,
+            (Inference.pixel_digest == Instance.pixel_digest) & (Inference.bundle_digest == bundle_digest),
+        )
+        .where(Instance.selected)
+    )
+
+
+def _queue_missing(session: Session, complete: ColumnElement[bool], bundle_digest: str, limit: int) -> None:
+    """Queue the images that came before this bundle was served, or whose study gets a new version since."""
+    missing = session.execute(
+        _selected_images(bundle_digest)
+        .join(Study, Series.study_id == Study.id)
+        .where(complete, Inference.id.is_(None))
+        .limit(limit)
+    ).all()
+    for instance, _ in missing:
+        queue_inference(session, instance.pixel_digest, instance.file_sha256, bundle_digest)
+
+
+def _withdraw(session: Session, study: Study) -> None:
+    """A correction has left no image to analyse: what was said of the study no longer holds."""
+    session.execute(update(Result).where(Result.study_id == study.id).values(current=False))
+    study.urgency = None
+    study.malpositioned_tube = None
+    log.warning("no image of the study is analysed any more; its results are withdrawn", study=study.study_instance_uid)
 
 
 def _plan(

@@ -9,11 +9,11 @@ import structlog
 
 from node.database import upgrade
 from node.dimse import DimseServer
-from node.ledger import Ledger
+from node.ledger import open_ledger
 from node.logs import configure_logs
 from node.object_store import FolderObjectStore
 from node.presence import present
-from node.queue import Publisher
+from node.queue import ANALYSIS, Publisher
 from node.reception import ReceptionDesk, ServedBundle
 from node.reconciliation import reconcile
 from node.sweep import Sweep
@@ -31,14 +31,14 @@ class Node:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.ledger = Ledger(settings.resolved_ledger_url)
+        self.ledger = open_ledger(settings)
         self.store = FolderObjectStore(Path(settings.home) / "objects")
         self.publisher = Publisher(settings)
         folder = bundle_folder(settings.worker.bundle)
         bundle = ServedBundle(bundle_digest(folder), read_manifest(folder).population)
         self.desk = ReceptionDesk(self.ledger, self.store, settings, bundle)
         self._server = DimseServer(settings.dicom, self.desk, self.store, self.publisher)
-        self._sweep = Sweep(self.ledger, self.publisher, settings)
+        self._sweep = Sweep(self.ledger, self.store, self.publisher, settings)
 
     def start(self) -> None:
         """Migrate, reconcile, listen."""
@@ -47,6 +47,8 @@ class Node:
         log.info("reconciled", recorded=found.recorded, missing=len(found.missing))
         self._server.start()
         self._sweep.start()
+        # The first message of a process takes ten times as long as the next: not at a study's cost.
+        self.publisher.hint(ANALYSIS)
 
     def stop(self) -> None:
         """Stop listening; what was acknowledged is durable already."""

@@ -4,27 +4,28 @@ import threading
 
 import structlog
 from sqlalchemy import ColumnElement, func, select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from node.leases import WorkTable, claimable, give_up_abandoned
 from node.ledger import Ledger, now
-from node.queue import INFERENCE, RESULTS, Publisher, delivery_queue
+from node.object_store import FolderObjectStore
+from node.queue import ANALYSIS, HINTS, Publisher, delivery_queue
 from schemas.settings import Settings
 from schemas.tables import Delivery, Inference, Result, Study
 
 log = structlog.get_logger()
 
-#: Messages that the sweep keeps waiting in a queue at most: each wakes a worker, which then works until nothing is due.
-_HINTS = 4
+#: Longer than any pause within a transfer that is still alive.
+_BROKEN_OFF_SECONDS = 600.0
 
 
 class Sweep(threading.Thread):
     """Runs until `stop()`; a ledger or broker that is down is logged and asked again."""
 
-    def __init__(self, ledger: Ledger, publisher: Publisher, settings: Settings) -> None:
+    def __init__(self, ledger: Ledger, store: FolderObjectStore, publisher: Publisher, settings: Settings) -> None:
         super().__init__(name="sweep", daemon=True)
         self._ledger = ledger
+        self._store = store
         self._publisher = publisher
         self._settings = settings
         self._stopped = threading.Event()
@@ -33,8 +34,8 @@ class Sweep(threading.Thread):
         while not self._stopped.wait(self._settings.work.sweep_seconds):
             try:
                 self.once()
-            except SQLAlchemyError as error:
-                log.error("sweep: the ledger does not answer, trying again", error=str(error))
+            except Exception as error:  # noqa: BLE001 - without the sweep nothing that was lost comes back
+                log.error("sweep failed, trying again", error=repr(error))
 
     def stop(self) -> None:
         self._stopped.set()
@@ -43,11 +44,12 @@ class Sweep(threading.Thread):
     def once(self) -> dict[str, int]:
         """Publish hints for what is due; returns how many rows are due per queue."""
         self._ledger.write(self._give_up_abandoned)
+        self._store.remove_abandoned(_BROKEN_OFF_SECONDS + self._settings.dicom.network_timeout_seconds)
         with self._ledger.read() as session:
             due = self._due(session)
         for queue, rows in due.items():
             if rows:
-                for _ in range(min(rows, _HINTS) - self._publisher.waiting(queue)):
+                for _ in range(min(rows, HINTS) - self._publisher.waiting(queue)):
                     self._publisher.hint(queue)
         return due
 
@@ -67,7 +69,7 @@ class Sweep(threading.Thread):
             return session.scalar(query) or 0
 
         complete = session.scalar(select(func.count()).select_from(Study).where(Study.result_due_at <= now())) or 0
-        due = {INFERENCE: rows(Inference), RESULTS: rows(Result) + complete}
+        due = {ANALYSIS: rows(Inference) + rows(Result) + complete}
         for destination in self._settings.destinations:
             due[delivery_queue(destination.name)] = rows(Delivery, Delivery.destination == destination.name)
         return due

@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 
 from node.database import upgrade
-from node.ledger import Ledger
+from node.ledger import open_ledger
 from node.logs import configure_logs
 from node.queue import empty_file_broker
 from node.supervisor import Part, Supervisor, check_port, chexnode_part, only_one, stop_signals
@@ -27,7 +27,7 @@ def make_supervisor(settings: Settings, before: Sequence[Part] = ()) -> Supervis
     check_port(dicom.host, dicom.port, "The DICOM receiver", "CHEXNODE_DICOM__PORT (dicom.port)")
     if not settings.broker_url:
         empty_file_broker(settings)
-    upgrade(Ledger(settings.resolved_ledger_url))
+    upgrade(open_ledger(settings))
     return Supervisor([*before, *node_parts(settings)], settings.home / "logs")
 
 

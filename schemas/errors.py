@@ -14,6 +14,8 @@ class ChexnodeError(Exception):
     http_status: ClassVar[int] = 500
     #: True when the same call may succeed later without anybody changing anything.
     retryable: ClassVar[bool] = False
+    #: False when the fault is the surroundings' and not the work's: then no attempt is used up.
+    counts: ClassVar[bool] = True
 
     def __init__(self, detail: str = "") -> None:
         self.detail = detail
@@ -47,6 +49,7 @@ class OutOfResourcesError(ChexnodeError):
     dimse_status = 0xA700
     http_status = 507
     retryable = True
+    counts = False
 
 
 class ObjectMissingError(ChexnodeError):
@@ -69,6 +72,12 @@ class EngineError(ChexnodeError):
     """The inference engine failed, hung or died on this image."""
 
     retryable = True
+
+
+class EngineUnavailableError(EngineError):
+    """The inference engine does not start."""
+
+    counts = False
 
 
 class WorkerProcessLostError(ChexnodeError):

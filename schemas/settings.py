@@ -144,8 +144,8 @@ class WorkSettings(_Section):
     #: First wait after a failure; doubled each time, with jitter.
     backoff_seconds: Annotated[float, Field(gt=0)] = 1.0
     backoff_maximum_seconds: Annotated[float, Field(gt=0)] = 300.0
-    #: Deliveries are tried for longer than computations: a PACS may be down for a night.
-    delivery_attempts: Annotated[int, Field(ge=1)] = 200
+    #: Deliveries are tried for longer than computations: a PACS may be down for days (2,000 are about a week).
+    delivery_attempts: Annotated[int, Field(ge=1)] = 2000
     #: How often every node publishes what is due.
     sweep_seconds: Annotated[float, Field(gt=0)] = 0.5
 

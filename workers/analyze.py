@@ -126,7 +126,10 @@ def analyze_command(files: tuple[Path, ...], out: Path) -> None:
 
 def _new_identity() -> ImageIdentity:
     return ImageIdentity(
-        *(generate_uid(prefix=None) for _ in range(4)),
+        segmentation_sop_instance_uid=generate_uid(prefix=None),
+        segmentation_series_instance_uid=generate_uid(prefix=None),
+        secondary_capture_sop_instance_uid=generate_uid(prefix=None),
+        secondary_capture_series_instance_uid=generate_uid(prefix=None),
         tracking_uids={key: generate_uid(prefix=None) for key in tracking_keys()},
     )
 

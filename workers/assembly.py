@@ -88,18 +88,19 @@ class Assembly:
 def assemble(request: AssemblyRequest) -> Assembly:
     """Build the document and the objects: a SEG per image that has any region, an SC if wanted, one SR.
 
-    An image whose header, pixels or output cannot be used is reported in the document as failed; raises
-    PixelDataError, UnsupportedImageError or ObjectMissingError when none is left.
+    An image whose header, pixels or output cannot be used is reported in the document as failed; when none is left,
+    the first one's error is raised.
     """
     drawable: list[tuple[Path, SourceImage]] = []
     failed = list(request.failed)
-    first_error: ChexnodeError | None = None
+    first_error: Exception | None = None
     for image in request.images:
         try:
             drawable.append((image.path, _source(image, request.manifest)))
-        except ChexnodeError as error:
+        except Exception as error:  # noqa: BLE001 - one image must not take the others' results away
+            reason = str(error) if isinstance(error, ChexnodeError) else f"{type(error).__name__}: {error}"
             first_error = first_error or error
-            failed.append(FailedImage(sop_instance_uid=image.sop_instance_uid, reason=str(error)))
+            failed.append(FailedImage(sop_instance_uid=image.sop_instance_uid, reason=reason))
     if first_error and not drawable:
         raise first_error
 

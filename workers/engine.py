@@ -21,7 +21,7 @@ import structlog
 from numpy.typing import NDArray
 
 from schemas.bundle import Manifest
-from schemas.errors import EngineError
+from schemas.errors import EngineError, EngineUnavailableError
 from schemas.settings import WorkerSettings
 from workers.engine_process import BatchOutput, Failure, Ready, serve
 from workers.output import ModelOutput
@@ -119,7 +119,8 @@ class Engine:
         with self._arrived:
             self._closed = True
             self._arrived.notify()
-        self._dispatcher.join(timeout=self._settings.engine_deadline_seconds)
+        if self._dispatcher.is_alive():
+            self._dispatcher.join(timeout=self._settings.engine_deadline_seconds)
         self._kill()
         self._memory.close()
         self._memory.unlink()
@@ -128,10 +129,11 @@ class Engine:
         while batch := self._next_batch():
             try:
                 outputs = self._forward([job.image for job in batch])
-            except EngineError as error:
-                log.error("engine failed", device=self._device, images=len(batch), error=str(error))
+            except Exception as error:  # noqa: BLE001 - a dead dispatcher would leave everybody waiting for ever
+                failure = error if isinstance(error, EngineError) else EngineUnavailableError(repr(error))
+                log.error("engine failed", device=self._device, images=len(batch), error=str(failure))
                 self._kill()
-                self._again_or_fail(batch, error)
+                self._again_or_fail(batch, failure)
                 continue
             for job, output in zip(batch, outputs, strict=True):
                 job.future.set_result(output)
@@ -184,17 +186,18 @@ class Engine:
             target=serve,
             args=(theirs, self._memory.name, self._slots.shape, str(self._bundle), self._device),
             name=f"chexnode-engine-{self._device}",
+            daemon=True,
         )
-        self._process.start()
-        theirs.close()
         try:
+            self._process.start()
+            theirs.close()
             answer = self._answer(self._settings.engine_start_seconds)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, EngineError) as error:
             self._kill()
-            raise EngineError(f"Its process died while loading {self._bundle}.") from error
+            raise EngineUnavailableError(f"{self._bundle}: {error or 'its process died'}") from error
         if not isinstance(answer, Ready):
             self._kill()
-            raise EngineError(f"It does not start: {answer}")
+            raise EngineUnavailableError(f"{self._bundle}: {answer}")
         self.ready = answer
         log.info("engine ready", device=answer.device, precision=answer.precision, bundle=answer.bundle_digest[:12])
         return answer
@@ -211,6 +214,7 @@ class Engine:
             self._connection.close()
             self._connection = None
         if self._process is not None:
-            self._process.kill()
-            self._process.join()
+            if self._process.pid is not None:  # it may never have started
+                self._process.kill()
+                self._process.join()
             self._process = None

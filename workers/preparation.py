@@ -20,6 +20,7 @@ def prepare(path: Path, preprocessing: Preprocessing) -> NDArray[np.float32]:
 
 def normalise(pixels: NDArray[np.float32], preprocessing: Preprocessing) -> NDArray[np.float32]:
     """The network's input for an image as `workers.pixels.read_pixels` gives it (float32 [rows, columns], 0..1)."""
-    boxed = Letterbox(*pixels.shape, preprocessing.size).apply(pixels)
+    rows, columns = pixels.shape
+    boxed = Letterbox(rows, columns, preprocessing.size).apply(pixels)
     normalised: NDArray[np.float32] = ((boxed - preprocessing.mean) / preprocessing.std).astype(np.float32)
     return normalised[np.newaxis]

@@ -38,14 +38,19 @@ class Processes:
 
         Raises what it raises, or WorkerProcessLostError when its process died or took too long.
         """
-        future = self._pool.schedule(function, args=list(args), kwargs=kwargs, timeout=self._deadline_seconds)
+        return self.call_for(1, function, *args, **kwargs)
+
+    def call_for(self, items: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As call(), for work on `items` images, with as many times the deadline."""
+        deadline = items * self._deadline_seconds
+        future = self._pool.schedule(function, args=list(args), kwargs=kwargs, timeout=deadline)
         try:
             result: T = future.result()
         except ProcessExpired as error:
             raise WorkerProcessLostError(f"{function.__name__}: exit status {error.exitcode}.") from error
         except FutureTimeoutError as error:
             raise WorkerProcessLostError(
-                f"{function.__name__} took longer than {self._deadline_seconds:g} s and was killed."
+                f"{function.__name__} took longer than {deadline:g} s and was killed."
             ) from error
         return result
 

@@ -1,4 +1,4 @@
-"""The worker's two tasks: analyse due images, and plan and build due study results. Each works until nothing is due."""
+"""What an inference worker does: analyse due images, plan and build due study results."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -13,7 +13,7 @@ from node.delivery.worker import RANK
 from node.leases import Commit, Lease, claim, complete, perform
 from node.ledger import Ledger, now
 from node.object_store import FolderObjectStore
-from node.queue import RESULTS, Publisher, delivery_queue
+from node.queue import Publisher, delivery_queue, stopping
 from node.results_planning import make_current, plan_results, wanted_objects
 from schemas.bundle import Manifest
 from schemas.identity import software_version
@@ -60,22 +60,31 @@ class Tasks:
         self._digest = digest
         self._wanted = wanted_objects(destination.objects for destination in settings.destinations)
 
-    def analyse_due(self) -> None:
-        """Analyse images until none is due."""
-        attempts = self._work.attempts
-        while lease := claim(self._ledger, Inference, self._work, attempts, Inference.bundle_digest == self._digest):
-            perform(self._ledger, lease, self._work, attempts, partial(self._analyse, lease))
-            self._publisher.hint(RESULTS)
+    def work(self) -> None:
+        """Build due results and analyse due images until nothing is due or the worker stops.
 
-    def build_due(self) -> None:
-        """Plan and build study results until none is due."""
+        Results first: a study that is computed must not wait behind a thousand priors that are not.
+        """
+        while not stopping.is_set() and (self._build_one() or self._analyse_one()):
+            pass
+
+    def _build_one(self) -> bool:
         self._ledger.write(lambda session: plan_results(session, self._digest, self._wanted))
-        attempts = self._work.attempts
-        while lease := claim(self._ledger, Result, self._work, attempts, Result.bundle_digest == self._digest):
-            perform(self._ledger, lease, self._work, attempts, partial(self._build, lease))
-            for destination in self._settings.destinations:
-                self._publisher.hint(delivery_queue(destination.name))
-            self._ledger.write(lambda session: plan_results(session, self._digest, self._wanted))
+        lease = claim(self._ledger, Result, self._work, self._work.attempts, Result.bundle_digest == self._digest)
+        if lease is None:
+            return False
+        perform(self._ledger, lease, self._work, self._work.attempts, partial(self._build, lease))
+        for destination in self._settings.destinations:
+            self._publisher.hint(delivery_queue(destination.name))
+        return True
+
+    def _analyse_one(self) -> bool:
+        own = Inference.bundle_digest == self._digest
+        lease = claim(self._ledger, Inference, self._work, self._work.attempts, own)
+        if lease is None:
+            return False
+        perform(self._ledger, lease, self._work, self._work.attempts, partial(self._analyse, lease))
+        return True
 
     def _analyse(self, lease: Lease) -> Commit:
         with self._ledger.read() as session:
@@ -102,7 +111,7 @@ class Tasks:
 
     def _build(self, lease: Lease) -> Commit:
         request = self._ledger.write(lambda session: self._request(session, lease.row_id))
-        built = self._processes.call(assemble, request)
+        built = self._processes.call_for(len(request.images), assemble, request)
         stored = {each.sop_instance_uid: self._store.put(each.content) for each in built.objects}
         return lambda session: self._commit(session, lease, built, stored)
 
@@ -134,14 +143,14 @@ class Tasks:
             ),
             content_time=datetime.fromtimestamp(result.created_at, UTC).replace(microsecond=0),
             geometry=self._settings.results.segmentation_geometry,
-            secondary_capture=ResultObject.SECONDARY_CAPTURE in self._wanted,
+            secondary_capture=any(each.kind == ResultObject.SECONDARY_CAPTURE for each in result.objects),
         )
 
     def _image(self, session: Session, result: Result, image: ResultImage) -> ImageRequest:
         assert image.inference.output_sha256
         objects = {each.kind: each for each in result.objects if each.instance_id == image.instance_id}
         segmentation = objects[ResultObject.SEGMENTATION]
-        # Without a destination that wants captures none was minted, and none is built.
+        # Where no capture was minted, none is built.
         capture = objects.get(ResultObject.SECONDARY_CAPTURE, segmentation)
         return ImageRequest(
             path=self._store.path(image.file_sha256),

@@ -10,11 +10,11 @@ import click
 import structlog
 
 from node.database import upgrade
-from node.ledger import Ledger
+from node.ledger import open_ledger
 from node.logs import configure_logs
 from node.object_store import FolderObjectStore
 from node.presence import present
-from node.queue import INFERENCE, RESULTS, Publisher, make_celery, run_worker
+from node.queue import ANALYSIS, Publisher, make_celery, run_worker
 from schemas.bundle import bundle_digest, bundle_folder, read_manifest
 from schemas.errors import BundleError
 from schemas.settings import load_settings
@@ -32,7 +32,7 @@ def worker_command() -> None:
     settings = load_settings()
     folder = bundle_folder(settings.worker.bundle)
     manifest, digest = read_manifest(folder), bundle_digest(folder)
-    ledger = Ledger(settings.resolved_ledger_url)
+    ledger = open_ledger(settings)
     upgrade(ledger)
     processes = Processes(settings.worker.processes, settings.worker.process_deadline_seconds)
     engine = Engine(folder, manifest, choose_device(settings.worker.device), settings.worker)
@@ -51,11 +51,10 @@ def worker_command() -> None:
             digest,
         )
         app = make_celery(settings)
-        app.task(tasks.analyse_due, name=INFERENCE)
-        app.task(tasks.build_due, name=RESULTS)
+        app.task(tasks.work, name=ANALYSIS)
         log.info("worker ready", bundle=manifest.name, version=manifest.version, digest=digest[:12])
         with present(ledger, "worker"):
-            run_worker(app, [INFERENCE, RESULTS], settings.worker.threads, name="worker")
+            run_worker(app, [ANALYSIS], settings.worker.threads, name="worker")
     finally:
         engine.close()
         processes.close()

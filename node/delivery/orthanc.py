@@ -22,7 +22,7 @@ log = structlog.get_logger()
 #: STOW-RS is not served here: the DICOMweb plugin is absent or elsewhere.
 _NO_DICOMWEB = {404, 405, 501}
 #: The request itself is wrong; sending the same bytes again cannot help.
-_REFUSED = {400, 406, 409, 413, 415, 422}
+_REFUSED = {400, 406, 413, 415, 422}
 #: Failure reasons (PS3.18 table I.2-2, PS3.4 C-STORE statuses) that the same bytes will meet again: A9xx "data set does
 #: not match SOP class", Cxxx "cannot understand", 0122 "SOP class not supported".
 _FOR_GOOD = {0x0122}
@@ -34,15 +34,8 @@ class OrthancSender:
     def __init__(self, destination: OrthancDestination) -> None:
         self._destination = destination
         password = destination.password.get_secret_value() if destination.password else None
-        session = requests.Session()
-        if destination.username and password:
-            session.auth = (destination.username, password)
+        self._dicomweb = dicomweb_client(destination)
         url = destination.url.rstrip("/")
-        self._dicomweb = DICOMwebClient(
-            f"{url}/{destination.dicomweb_root.strip('/')}", session=session, timeout=destination.timeout_seconds
-        )
-        # Retries are the ledger's business.
-        self._dicomweb.set_http_retry_params(retry=False)
         self._orthanc = TimedOrthanc(url, destination.username, password, destination.timeout_seconds)
 
     def send(self, parcel: Parcel) -> str:
@@ -64,6 +57,9 @@ class OrthancSender:
             status = error.response.status_code
             if status in _NO_DICOMWEB:
                 return self._upload(parcel)
+            if status == 409:
+                # None of the instances was stored; the body says why (PS3.18 table 10.5.3-1).
+                return check_stored(_answer_of(error.response), parcel)
             if status in _REFUSED:
                 raise DeliveryRefusedError(f"STOW-RS answered HTTP {status}: {error.response.text[:500]}") from error
             raise
@@ -94,6 +90,18 @@ class OrthancSender:
         return f"metadata {metadata} = {urgency}"
 
 
+def dicomweb_client(destination: OrthancDestination) -> DICOMwebClient:
+    """A DICOMweb client with the destination's credentials and time limit."""
+    session = requests.Session()
+    if destination.username and destination.password:
+        session.auth = (destination.username, destination.password.get_secret_value())
+    root = f"{destination.url.rstrip('/')}/{destination.dicomweb_root.strip('/')}"
+    client = DICOMwebClient(root, session=session, timeout=destination.timeout_seconds)
+    # Retries are the ledger's business.
+    client.set_http_retry_params(retry=False)
+    return client
+
+
 class TimedOrthanc(OrthancApiClient):  # type: ignore[misc]
     """orthanc-api-client with a time limit on every request; its own default is to wait for ever."""
 
@@ -116,6 +124,13 @@ class TimedOrthanc(OrthancApiClient):  # type: ignore[misc]
     def delete(self, endpoint: str, **kwargs: Any) -> requests.Response:
         response: requests.Response = super().delete(endpoint, **{"timeout": self._timeout_seconds, **kwargs})
         return response
+
+
+def _answer_of(response: requests.Response) -> Dataset:
+    try:
+        return Dataset.from_json(response.text)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DeliveryError(f"STOW-RS answered HTTP {response.status_code}: {response.text[:500]}") from error
 
 
 def check_stored(answer: Dataset, parcel: Parcel) -> str:

@@ -13,11 +13,11 @@ from node.database import upgrade
 from node.delivery.destination import Sender, make_sender
 from node.delivery.parcel import Parcel
 from node.leases import Commit, Lease, claim, complete, perform
-from node.ledger import Ledger
+from node.ledger import Ledger, open_ledger
 from node.logs import configure_logs
 from node.object_store import FolderObjectStore
 from node.presence import present
-from node.queue import delivery_queue, make_celery, run_worker
+from node.queue import delivery_queue, make_celery, run_worker, stopping
 from schemas.errors import SettingsError
 from schemas.settings import Destination, ResultObject, Settings, load_settings
 from schemas.tables import Delivery, Result, StoredObject, Study, WorkState
@@ -47,7 +47,7 @@ class Deliverer:
         if not self._slots.acquire(blocking=False):
             return
         try:
-            while self._deliver_one():
+            while not stopping.is_set() and self._deliver_one():
                 pass
         finally:
             self._slots.release()
@@ -95,7 +95,8 @@ class Deliverer:
             sop_instance_uid=stored.sop_instance_uid,
             series_instance_uid=stored.series_instance_uid,
             study_instance_uid=study.study_instance_uid,
-            urgency=result.urgency if stored.kind == ResultObject.REPORT else None,
+            # A late delivery of an older version must not bring its urgency back.
+            urgency=study.urgency if stored.kind == ResultObject.REPORT and result.current else None,
         )
 
 
@@ -117,7 +118,7 @@ def delivery_command() -> None:
     configure_logs()
     if not settings.destinations:
         raise SettingsError("They name no destination: add a [[destinations]] table.")
-    ledger = Ledger(settings.resolved_ledger_url)
+    ledger = open_ledger(settings)
     upgrade(ledger)
     app = make_celery(settings)
     queues = register_delivery(app, ledger, settings)

@@ -36,8 +36,8 @@ def process_ids(live: LiveNode) -> dict[str, int]:
 
 def test_it_heals_and_starts_again_after_kill_9_of_everything(live: LiveNode, tmp_path: Path) -> None:
     first = up(live)
-    before = wait_for("all parts are there", lambda: (p := process_ids(live)) and set(p) == _ROLES and p, 60)
-    assert before
+    wait_for("all parts are there", lambda: set(process_ids(live)) == _ROLES, 60)
+    before = process_ids(live)
 
     os.kill(before["worker"], signal.SIGKILL)
     sent = write_phantom(tmp_path / "a.dcm", seed=51)

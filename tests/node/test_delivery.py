@@ -173,9 +173,8 @@ def test_a_dead_destination_is_tried_again_and_delays_no_other_and_the_report_co
             return list(session.scalars(query))
 
     assert [each.state for each in rows("out")] == [WorkState.DONE, WorkState.DONE]
-    waiting = wait_for("the segmentation was tried twice", lambda: (r := rows("pacs"))[0].attempts >= 2 and r)
-    assert waiting
-    segmentation, report = waiting
+    wait_for("the segmentation was tried twice", lambda: rows("pacs")[0].attempts >= 2)
+    segmentation, report = rows("pacs")
     assert segmentation.state == WorkState.DUE and segmentation.error
     assert report.attempts == 0
     dead_then_alive.start()

@@ -1,20 +1,24 @@
 """Fenced leases: one holder at a time, a sleeper changes nothing, the most urgent first, failures end."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from sqlalchemy.orm import Session
 
-from node.leases import Lease, claim, complete, fail, give_up_abandoned, held, perform
+from node.leases import Lease, claim, complete, fail, give_up_abandoned, held, make_due_again, perform
 from node.ledger import Ledger, now
-from schemas.errors import DeliveryError, LeaseLostError, PixelDataError
+from schemas.errors import DeliveryError, LeaseLostError, OutOfResourcesError, PixelDataError
 from schemas.settings import WorkSettings
 from schemas.tables import Inference, WorkState
 from tests.support.processes import wait_for
 
 WORK = WorkSettings(lease_seconds=0.3, attempts=3, backoff_seconds=0.05)
+HURRY = WorkSettings(lease_seconds=30, attempts=3, backoff_seconds=0.001, backoff_maximum_seconds=0.01)
 LONG = WorkSettings(lease_seconds=30, attempts=3)
 
 
@@ -134,3 +138,51 @@ def test_perform_throws_work_away_when_the_lease_is_lost(ledger: Ledger) -> None
     ledger.write(lambda session: complete(session, lease, output_sha256="first"))
     perform(ledger, lease, LONG, 3, lambda: lambda session: complete(session, lease, output_sha256="second"))
     assert row(ledger, row_id).output_sha256 == "first"
+
+
+def test_a_fault_of_the_surroundings_uses_up_no_attempt(ledger: Ledger) -> None:
+    row_id = add(ledger, "a")
+
+    def job() -> Callable[[Session], None]:
+        raise OutOfResourcesError("disk full")
+
+    for _ in range(3 * WORK.attempts):
+        lease = wait_for("the row is due again", lambda: claim(ledger, Inference, HURRY, HURRY.attempts), 5)
+        assert lease
+        perform(ledger, lease, HURRY, HURRY.attempts, job)
+    assert (row(ledger, row_id).state, row(ledger, row_id).attempts) == (WorkState.DUE, 0)
+
+
+def test_what_was_given_up_can_be_taken_up_again(ledger: Ledger) -> None:
+    row_id = add(ledger, "a")
+    fail(ledger, take(ledger), LONG, LONG.attempts, "broken pixels", retryable=False)
+    assert ledger.write(lambda session: make_due_again(session, Inference)) == 1
+    assert take(ledger).row_id == row_id
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_whatever_a_job_raises_is_recorded_and_logged_without_a_patients_name(tmp_path: Path, log_format: str) -> None:
+    """In a process of its own, with the logging that every long-running command sets up."""
+    code = f"""
+import os
+os.environ["CHEXNODE_LOG_FORMAT"] = {log_format!r}
+from node.database import upgrade
+from node.leases import perform
+from node.ledger import Ledger
+from node.logs import configure_logs
+from tests.node.test_leases import LONG, add, row, take
+configure_logs()
+ledger = Ledger("sqlite:///{tmp_path}/ledger.db")
+upgrade(ledger)
+row_id = add(ledger, "a")
+def job():
+    patient_name = "SECRET^NAME"
+    raise ZeroDivisionError("odd \\udce4 and \\0 characters")
+perform(ledger, take(ledger), LONG, 3, job)
+print(row(ledger, row_id).state, ascii(row(ledger, row_id).error))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("due") and "odd ? and  characters" in run.stdout
+    assert "ZeroDivisionError" in run.stderr
+    assert "SECRET" not in run.stderr

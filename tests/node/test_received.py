@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -87,7 +88,7 @@ def test_every_uncompressed_transfer_syntax_is_read(path: Path, syntax: str, tmp
     def write(pixels: bytes) -> None:
         dataset = Dataset(source)
         dataset.file_meta = source.file_meta
-        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.file_meta.TransferSyntaxUID = UID(syntax)
         dataset.add_new("PixelData", "OW", pixels)
         dcmwrite(
             target,
@@ -134,3 +135,22 @@ def test_a_damaged_file_is_refused_or_read_but_never_crashes(path: Path, tmp_pat
         assert len(read_received(target).dataset_digest) == 64
     except (NotDicomError, IdentityError) as refused:
         assert str(refused)
+
+
+@pytest.mark.parametrize("uid", ["..", ".", "1..2", "1.2.a", "1" * 65, "1.2/3"])
+def test_what_is_no_uid_never_becomes_part_of_a_path(path: Path, uid: str) -> None:
+    with pytest.raises(IdentityError, match="no UID"):
+        received(path, lambda dataset: dataset.add_new("StudyInstanceUID", "UI", uid))
+
+
+def test_a_deflate_bomb_is_refused_without_being_inflated(path: Path, tmp_path: Path) -> None:
+    source = dcmread(path)
+    source.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset = Dataset(source)
+    dataset.file_meta = source.file_meta
+    dataset.add_new("PixelData", "OB", b"\0" * (300 << 20))
+    target = tmp_path / "bomb.dcm"
+    dcmwrite(target, dataset, implicit_vr=False, little_endian=True, enforce_file_format=True)
+    assert target.stat().st_size < 1 << 20
+    with pytest.raises(NotDicomError, match="256 MiB"):
+        read_received(target)

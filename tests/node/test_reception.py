@@ -1,11 +1,13 @@
 """Reception, planning and reconciliation on a ledger, without any process around them."""
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from time import monotonic
 
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.uid import UID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
@@ -194,8 +196,82 @@ def test_the_same_pixels_under_two_instances_are_computed_once(
     ledger: Ledger, desk: ReceptionDesk, store: FolderObjectStore, phantom: Dataset, tmp_path: Path
 ) -> None:
     def copy(dataset: Dataset) -> None:
-        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3")
 
     take(desk, store, tmp_path / "a.dcm")
     take(desk, store, tmp_path / "a.dcm", copy)
     assert (count(ledger, Instance), count(ledger, Inference)) == (2, 1)
+
+
+def test_a_replaced_bundle_takes_over_what_is_pending(
+    ledger: Ledger, desk: ReceptionDesk, store: FolderObjectStore, phantom: Dataset, tmp_path: Path
+) -> None:
+    take(desk, store, tmp_path / "a.dcm")
+    close(ledger)
+    other = "another bundle"
+    assert ledger.write(lambda session: plan_results(session, other, WANTED)) == 0
+    with ledger.read() as session:
+        assert set(session.scalars(select(Inference.bundle_digest))) == {BUNDLE.digest, other}
+    finish_inferences(ledger)
+    assert ledger.write(lambda session: plan_results(session, other, WANTED)) == 1
+
+
+def test_studies_that_wait_do_not_hide_one_that_is_ready(
+    ledger: Ledger, desk: ReceptionDesk, store: FolderObjectStore, phantom: Dataset, tmp_path: Path
+) -> None:
+    write_phantom(tmp_path / "b.dcm", seed=2, rows=300, columns=300)
+    take(desk, store, tmp_path / "a.dcm")
+    take(desk, store, tmp_path / "b.dcm")
+    newest = select(func.max(Inference.id)).scalar_subquery()
+    ledger.write(
+        lambda session: session.execute(update(Inference).where(Inference.id == newest).values(state=WorkState.DONE))
+    )
+    close(ledger)
+    assert ledger.write(lambda session: plan_results(session, BUNDLE.digest, WANTED, limit=1)) == 1
+
+
+def test_a_correction_that_leaves_no_image_withdraws_the_result(
+    ledger: Ledger, desk: ReceptionDesk, store: FolderObjectStore, phantom: Dataset, tmp_path: Path
+) -> None:
+    take(desk, store, tmp_path / "a.dcm")
+    finish_inferences(ledger)
+    plan(ledger)
+    commit_result(ledger)
+    ledger.write(lambda session: session.execute(update(Study).values(urgency="immediate", malpositioned_tube=True)))
+    take(desk, store, tmp_path / "a.dcm", lambda dataset: setattr(dataset, "ViewPosition", "LL"))
+    assert plan(ledger) == 0
+    with ledger.read() as session:
+        study = session.scalars(select(Study)).one()
+        assert (study.urgency, study.malpositioned_tube) == (None, None)
+        assert session.scalars(select(Result.current)).all() == [False]
+
+
+def test_an_orphan_that_was_refused_does_not_come_back_over_a_later_version(
+    ledger: Ledger, desk: ReceptionDesk, store: FolderObjectStore, phantom: Dataset, tmp_path: Path
+) -> None:
+    dataset = dcmread(tmp_path / "a.dcm")
+    dataset.PatientName = "Refused"
+    with BytesIO() as stream:
+        dataset.save_as(stream)
+        store.put(stream.getvalue())
+    take(desk, store, tmp_path / "a.dcm")
+    assert reconcile(ledger, store, desk).recorded == 0
+    assert count(ledger, Reception) == 1
+
+
+def test_the_same_data_set_in_another_file_heals_a_lost_one(
+    ledger: Ledger, desk: ReceptionDesk, store: FolderObjectStore, phantom: Dataset, tmp_path: Path
+) -> None:
+    take(desk, store, tmp_path / "a.dcm")
+    (lost,) = list(store)
+    store.path(lost).unlink()
+    dataset = dcmread(tmp_path / "a.dcm")
+    dataset.file_meta.ImplementationVersionName = "OTHER"
+    arrived = store.incoming / "arrived.dcm"
+    dataset.save_as(arrived)
+    desk.take(read_received(arrived), "TEST", monotonic())
+    (found,) = list(store)
+    assert found != lost
+    with ledger.read() as session:
+        assert session.scalars(select(Instance.file_sha256)).one() == found
+        assert session.scalars(select(Inference.file_sha256)).one() == found

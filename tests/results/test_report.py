@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 
 from schemas.codes import NOT_FOR_CLINICAL_USE, DistanceBasis, Finding, TubePosition
 from schemas.result import FailedImage, Urgency
+from schemas.settings import SegmentationGeometry
 from tests.results.sources import (
     ABSENT_TUBE,
     BUNDLE,
@@ -27,7 +28,7 @@ from tests.results.sources import (
 )
 from workers.results.equipment import part10_bytes
 from workers.results.report import build_report
-from workers.results.segmentation import SegmentationGeometry, build_segmentation
+from workers.results.segmentation import build_segmentation
 from workers.results.source import SourceImage, tracking_keys
 from workers.results.warm import warm_up
 

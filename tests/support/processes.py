@@ -20,7 +20,7 @@ def free_port() -> int:
         return port
 
 
-def wait_for(what: str, condition: Callable[[], T], seconds: float = 60.0, every: float = 0.02) -> T:
+def wait_for(what: str, condition: Callable[[], T | None], seconds: float = 60.0, every: float = 0.02) -> T:
     """The first true value of `condition`; fails the test with `what` when it never comes."""
     deadline = time.monotonic() + seconds
     while True:

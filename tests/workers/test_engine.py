@@ -1,6 +1,5 @@
 """The engine process: the same numbers as the bundle, the most urgent first, and only the poison fails."""
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from schemas.bundle import Manifest, bundle_folder, read_manifest
-from schemas.errors import EngineError
+from schemas.errors import EngineError, EngineUnavailableError
 from schemas.settings import WorkerSettings
 from tests.support.processes import wait_for
 from workers.bundle import load_bundle
@@ -68,9 +67,8 @@ def test_of_a_batch_only_the_poisonous_image_fails(engine: Engine, manifest: Man
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_a_dead_or_hung_engine_is_replaced(engine: Engine, manifest: Manifest, number: signal.Signals) -> None:
     engine.run(image(manifest, 1))  # is running
-    (process,) = [child for child in multiprocessing.active_children() if "engine" in child.name]
-    assert process.pid
-    os.kill(process.pid, number)
+    assert engine._process and engine._process.pid
+    os.kill(engine._process.pid, number)
     with pytest.raises(EngineError):
         engine.run(image(manifest, 2))
     assert np.isfinite(engine.run(image(manifest, 2)).logits).all()
@@ -88,15 +86,15 @@ def test_the_most_urgent_image_goes_first(manifest: Manifest) -> None:
             order.append(priority)
 
     try:
-        (process,) = [child for child in multiprocessing.active_children() if "engine" in child.name]
-        assert process.pid
-        os.kill(process.pid, signal.SIGSTOP)
+        assert engine._process and engine._process.pid
+        number_of_engine = engine._process.pid
+        os.kill(number_of_engine, signal.SIGSTOP)
         threads = [threading.Thread(target=run, args=(priority,)) for priority in (50, 40, 30, 10, 20)]
         for number, thread in enumerate(threads):
             thread.start()
             # The first one is in the engine; the others wait in the heap.
             wait_for("the image is queued", lambda expected=number: len(engine._jobs) == expected)  # type: ignore[misc]
-        os.kill(process.pid, signal.SIGCONT)
+        os.kill(number_of_engine, signal.SIGCONT)
         for thread in threads:
             thread.join()
     finally:
@@ -104,12 +102,19 @@ def test_the_most_urgent_image_goes_first(manifest: Manifest) -> None:
     assert order == [50, 10, 20, 30, 40]
 
 
-def test_a_bundle_that_does_not_load_says_why(manifest: Manifest, tmp_path: object) -> None:
+def test_a_bundle_that_does_not_load_says_why(manifest: Manifest) -> None:
     engine = Engine(FOLDER / "heads", manifest, "cpu", SETTINGS)
     with pytest.raises(EngineError, match=r"manifest\.json"):
         engine.start()
-    engine._memory.close()
-    engine._memory.unlink()
+    engine.close()
+
+
+def test_an_engine_that_does_not_start_in_time_is_killed_and_said_to_be_unavailable(manifest: Manifest) -> None:
+    engine = Engine(FOLDER, manifest, "cpu", WorkerSettings(engine_start_seconds=0.05))
+    with pytest.raises(EngineUnavailableError):
+        engine.start()
+    assert engine._process is None
+    engine.close()
 
 
 def test_the_workers_process_needs_no_torch() -> None:
