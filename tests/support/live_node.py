@@ -90,7 +90,10 @@ class LiveNode:
         return objects
 
     def stop(self) -> None:
-        for running in reversed(self.running):
+        for running in self.running:
+            if running.alive:
+                running.process.terminate()
+        for running in self.running:
             running.stop()
         self.ledger.close()
 
