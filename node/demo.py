@@ -188,6 +188,7 @@ def _run(supervisor: Supervisor, settings: Settings, files: list[Path], console:
             return all(row.finished for row in rows)
 
         _wait(supervisor, "both studies are delivered", finished, _RESULT_SECONDS)
+    console.print()
     failures = [failure for row in rows for failure in row.failures]
     if failures:
         raise DemoFailedError(" ".join(failures))
