@@ -43,11 +43,6 @@ def head_revision() -> str | None:
     return ScriptDirectory.from_config(_config()).get_current_head()
 
 
-def make_migration(ledger: Ledger, message: str) -> None:
-    """Write the migration from the ledger's present tables to schemas/tables.py (for developers)."""
-    _run(ledger, lambda config: command.revision(config, message=message, autogenerate=True))
-
-
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(schemas.migrations.__file__).parent))
@@ -115,3 +110,12 @@ def retry_command() -> None:
     for table in (Inference, Result, Delivery):
         rows = ledger.write(lambda session, table=table: make_due_again(session, table))  # type: ignore[misc]
         Console().print(f"{table.__tablename__}: {rows} due again")
+
+
+@db_group.command("migration", hidden=True)
+@click.argument("message")
+def migration_command(message: str) -> None:
+    """Write the migration from the ledger's present tables to schemas/tables.py (for developers)."""
+    ledger = open_ledger(load_settings())
+    upgrade(ledger)
+    _run(ledger, lambda config: command.revision(config, message=message, autogenerate=True))

@@ -1,6 +1,7 @@
 """The chain through real peers: DCMTK or pynetdicom in, Orthanc out, both modes."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -187,20 +188,44 @@ def test_a_study_without_patient_id_is_analysed(live: LiveNode, tmp_path: Path) 
     assert live.wait_delivered(sent.StudyInstanceUID)
 
 
-@pytest.mark.parametrize(
-    ("attribute", "value", "reason"),
-    [("ViewPosition", "LL", "lateral"), ("BodyPartExamined", "HAND", "other_body_part")],
-)
-def test_what_is_no_frontal_chest_is_kept_and_set_aside_with_its_reason(
-    live: LiveNode, tmp_path: Path, attribute: str, value: str, reason: str
-) -> None:
-    def other(dataset: Dataset) -> None:
-        setattr(dataset, attribute, value)
-        for keyword in ("ViewCodeSequence", "AnatomicRegionSequence"):
-            if keyword in dataset:
-                delattr(dataset, keyword)
+def lateral(dataset: Dataset) -> None:
+    dataset.ViewPosition = "LL"
+    dataset.pop("ViewCodeSequence", None)
 
-    sent = write_phantom(tmp_path / "a.dcm", seed=13, change=other)
+
+def hand(dataset: Dataset) -> None:
+    dataset.BodyPartExamined = "HAND"
+    dataset.pop("AnatomicRegionSequence", None)
+
+
+def tiny(dataset: Dataset) -> None:
+    dataset.Rows = dataset.Columns = 32
+    dataset.PixelData = dataset.PixelData[: 32 * 32 * 2]
+
+
+def colour(dataset: Dataset) -> None:
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
+    dataset.PixelData = dataset.PixelData * 3
+
+
+def child(dataset: Dataset) -> None:
+    dataset.PatientAge = "007Y"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lateral, "lateral"),
+        (hand, "other_body_part"),
+        (tiny, "too_small"),
+        (colour, "colour"),
+        (child, "outside_population"),
+    ],
+)
+def test_what_is_no_frontal_chest_of_an_adult_is_kept_and_set_aside_with_its_reason(
+    live: LiveNode, tmp_path: Path, change: Callable[[Dataset], None], reason: str
+) -> None:
+    sent = write_phantom(tmp_path / "a.dcm", seed=13, change=change)
     (status,) = live.send(tmp_path / "a.dcm")
     assert status.status == 0
     with live.ledger.read() as session:
