@@ -84,13 +84,12 @@ def progress_table(rows: list[StudyProgress]) -> Table:
 def _findings(document: StudyResult | None) -> str:
     if document is None:
         return ""
-    present = [
-        f"{finding.finding.code.meaning} ({finding.score:.2f})"
-        for image in document.images
-        for finding in image.findings
-        if finding.present
-    ]
-    return "\n".join(present) or "none above its operating point"
+    findings = [finding for image in document.images for finding in image.findings]
+    lines = [f"{each.finding.code.meaning} ({each.score:.2f})" for each in findings if each.present]
+    undetermined = sorted({each.finding.code.meaning.lower() for each in findings if each.present is None})
+    if undetermined:
+        lines.append(f"[dim]undetermined: {', '.join(undetermined)}[/]")
+    return "\n".join(lines) or "none above its operating point"
 
 
 def _tubes(document: StudyResult | None) -> str:

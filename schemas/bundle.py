@@ -42,8 +42,9 @@ class ScoredClass(_Document):
 
     #: A finding, or "<device>.presence" / "<device>.malposition".
     target: Finding | Literal["endotracheal_tube.presence", "endotracheal_tube.malposition"]
-    #: The score (sigmoid of the logit, 0..1) from which on the finding is called present.
-    operating_point: Annotated[float, Field(gt=0, lt=1)]
+    #: The score (sigmoid of the logit, 0..1) from which on it is called present. None: the class was no better than
+    #: chance on validation data, so that results call it undetermined, neither present nor absent.
+    operating_point: Annotated[float, Field(gt=0, lt=1)] | None
     #: True only when scores were calibrated on data from the intended population; then they are probabilities.
     calibrated: bool = False
 

@@ -183,6 +183,7 @@ EVALUATED_REGION = Code("EVALUATED_REGION", PRIVATE_SCHEME, "Evaluated region")
 
 PRESENCE = Code("PRESENCE", PRIVATE_SCHEME, "Presence of finding")
 PRESENT = Code("52101004", "SCT", "Present")
+UNDETERMINED = Code("373068000", "SCT", "Undetermined")
 ABSENT = Code("272519000", "SCT", "Absent")
 ACTIONABLE_FINDING = Code("ACTIONABLE", PRIVATE_SCHEME, "Actionable finding category")
 THORAX = Code("51185008", "SCT", "Thoracic structure")

@@ -36,10 +36,12 @@ class Point(_Document):
 class FindingResult(_Document):
     finding: Finding
     score: Score
-    operating_point: Score
+    #: None when the bundle has none for this finding: then nothing is said of its presence.
+    operating_point: Score | None
     #: Whether `score` may be read as a probability.
     calibrated: bool
-    present: bool
+    #: None: undetermined.
+    present: bool | None
 
 
 class TipToCarina(_Document):
@@ -55,7 +57,7 @@ class TubeResult(_Document):
     device: Device
     present: bool
     score: Score
-    operating_point: Score
+    operating_point: Score | None
     calibrated: bool
     #: None when the device is absent.
     position: TubePosition | None = None

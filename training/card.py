@@ -2,7 +2,6 @@
 
 from schemas.bundle import Manifest
 from schemas.codes import NOT_FOR_CLINICAL_USE
-from training.operating_points import NEVER_CALLED
 
 
 def write_card(manifest: Manifest) -> str:
@@ -25,7 +24,7 @@ patients. It exists to show that the whole way from receiving an image to sendin
 - Classes: {", ".join(scored.target for scored in manifest.glori.classes)}
 - Regions and landmarks: {", ".join(manifest.dense.channels)}
 - Scores are not calibrated and are no probabilities; operating points maximise Youden's J on validation phantoms.
-- Never called, because no better than chance on validation phantoms: {_never_called(manifest)}
+- Reported as undetermined, because no better than chance on validation phantoms: {_undetermined(manifest)}
 
 ## Data
 
@@ -47,6 +46,6 @@ outside is borderline).
 """
 
 
-def _never_called(manifest: Manifest) -> str:
-    classes = [scored.target for scored in manifest.glori.classes if scored.operating_point == NEVER_CALLED]
+def _undetermined(manifest: Manifest) -> str:
+    classes = [scored.target for scored in manifest.glori.classes if scored.operating_point is None]
     return ", ".join(classes) or "none"

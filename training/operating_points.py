@@ -5,14 +5,12 @@ from numpy.typing import NDArray
 
 from training.statistics import auroc, metric
 
-#: Operating point of a class whose scores were not told from chance: calling it would be noise on a worklist.
-NEVER_CALLED = 0.99
 
+def choose_operating_point(scores: NDArray[np.floating], truth: NDArray[np.floating]) -> float | None:
+    """The score in 0.01..0.99 with the greatest sensitivity + specificity - 1 (Youden's J).
 
-def choose_operating_point(scores: NDArray[np.floating], truth: NDArray[np.floating]) -> float:
-    """The score in 0.01..0.98 with the greatest sensitivity + specificity - 1 (Youden's J).
-
-    NEVER_CALLED when the 95 % interval of the AUROC on these images reaches down to chance.
+    None when the 95 % interval of the AUROC on these images reaches down to chance: calling it would be noise on a
+    worklist, and calling it absent would be no better.
 
     Parameters
     ----------
@@ -24,10 +22,10 @@ def choose_operating_point(scores: NDArray[np.floating], truth: NDArray[np.float
     if positive.all() or not positive.any():
         return 0.5
     if metric("AUROC", np.stack([scores, positive], axis=1), auroc).low <= 0.5:
-        return NEVER_CALLED
+        return None
     # Halfway between neighbouring scores, so that no image sits on the threshold.
     ordered = np.unique(scores)
     candidates = np.concatenate([[ordered[0]], (ordered[1:] + ordered[:-1]) / 2])
     called = scores[None, :] >= candidates[:, None]
     youden = called[:, positive].mean(axis=1) - called[:, ~positive].mean(axis=1)
-    return float(np.clip(candidates[np.argmax(youden)], 0.01, 0.98))
+    return float(np.clip(candidates[np.argmax(youden)], 0.01, 0.99))

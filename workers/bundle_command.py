@@ -45,7 +45,8 @@ def show_command(bundle: Path | None) -> None:
     classes = Table("class", "operating point", "score", title="Classes")
     for scored in manifest.glori.classes:
         meaning = "probability" if scored.calibrated else "not calibrated"
-        classes.add_row(scored.target, f"{scored.operating_point:.3f}", meaning)
+        point = scored.operating_point
+        classes.add_row(scored.target, "none: undetermined" if point is None else f"{point:.3f}", meaning)
     console.print(classes)
     console.print(metrics_table(manifest.metrics, "Figures stated by the bundle"))
 

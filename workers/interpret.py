@@ -80,7 +80,7 @@ def _findings(scores: dict[str, float], manifest: Manifest) -> list[FindingResul
             score=scores[scored.target],
             operating_point=scored.operating_point,
             calibrated=scored.calibrated,
-            present=scores[scored.target] >= scored.operating_point,
+            present=None if scored.operating_point is None else scores[scored.target] >= scored.operating_point,
         )
         for scored in manifest.glori.classes
         if isinstance(scored.target, Finding)
@@ -115,7 +115,7 @@ def _tubes(
         "calibrated": presence.calibrated,
         "carina": carina_point,
     }
-    if score < presence.operating_point:
+    if presence.operating_point is None or score < presence.operating_point:
         return [TubeResult.model_validate({**common, "present": False})]
 
     traced = trace_tube(course, tip, stride)

@@ -258,6 +258,19 @@ def test_findings_are_called_at_their_operating_point() -> None:
     assert not picture.interpreted().findings[0].present
 
 
+def test_a_class_without_operating_point_is_undetermined() -> None:
+    picture = _Picture(500, 500)
+    picture.logits[0] = 5.0
+    glori = MANIFEST.glori
+    classes = [glori.classes[0].model_copy(update={"operating_point": None}), *glori.classes[1:]]
+    manifest = MANIFEST.model_copy(update={"heads": [glori.model_copy(update={"classes": classes}), MANIFEST.dense]})
+    output = ModelOutput(
+        picture.logits.astype(np.float32), np.zeros((3, 1, 1), np.float16), picture.dense.astype(np.float16)
+    )
+    (finding,) = interpret(output, manifest, picture.letterbox, NO_SPACING).findings
+    assert (finding.present, finding.operating_point) == (None, None)
+
+
 def test_an_output_of_another_bundle_is_refused() -> None:
     output = ModelOutput(np.zeros(2, np.float32), np.zeros((2, 1, 1), np.float16), np.zeros((6, 128, 128), np.float16))
     with pytest.raises(BundleError, match="2 logits"):

@@ -18,6 +18,7 @@ from tests.results.sources import (
     CONTENT_TIME,
     STUDY_UID,
     dx_header,
+    finding,
     image_result,
     received,
     report_identity,
@@ -126,12 +127,23 @@ def test_findings_carry_presence_score_and_category() -> None:
     assert "ACTIONABLE" not in evaluations(absent)
 
 
+def test_what_no_operating_point_decides_is_undetermined() -> None:
+    header = dx_header()
+    undecided = finding(Finding.PNEUMOTHORAX, present=False).model_copy(
+        update={"present": None, "operating_point": None}
+    )
+    result = image_result(header).model_copy(update={"findings": [undecided]})
+    item = group(report_of(source(header, result)), "Pneumothorax (evaluated region)")
+    assert evaluations(item)["PRESENCE"] == "373068000"
+    assert set(numbers(item)) == {"MODEL_SCORE"}
+
+
 def test_only_a_calibrated_score_is_called_a_probability() -> None:
     report = report_of(source(dx_header()))
-    for finding in Finding:
-        names = set(numbers(group(report, f"{finding.code.meaning} (evaluated region)")))
-        assert ("122157" in names) is (finding is Finding.NODULE)
-        assert ("MODEL_SCORE" in names) is (finding is not Finding.NODULE)
+    for each in Finding:
+        names = set(numbers(group(report, f"{each.code.meaning} (evaluated region)")))
+        assert ("122157" in names) is (each is Finding.NODULE)
+        assert ("MODEL_SCORE" in names) is (each is not Finding.NODULE)
 
 
 def test_a_region_that_was_only_evaluated_says_so() -> None:

@@ -34,6 +34,7 @@ from schemas.codes import (
     PRESENT,
     THORAX,
     TIP_TO_CARINA,
+    UNDETERMINED,
     Category,
     Code,
     Finding,
@@ -190,8 +191,8 @@ def _evaluation(name: Code, value: Code) -> QualitativeEvaluation:
     return QualitativeEvaluation(concept(name), concept(value))
 
 
-def _presence(present: bool) -> QualitativeEvaluation:
-    return _evaluation(PRESENCE, PRESENT if present else ABSENT)
+def _presence(present: bool | None) -> QualitativeEvaluation:
+    return _evaluation(PRESENCE, {True: PRESENT, False: ABSENT, None: UNDETERMINED}[present])
 
 
 def _category(category: Category) -> QualitativeEvaluation:
@@ -201,10 +202,8 @@ def _category(category: Category) -> QualitativeEvaluation:
 def _score(result: FindingResult | TubeResult) -> list[Measurement]:
     """The score, called a probability only when it is one, and the operating point that it was held against."""
     name = codes.DCM.Probability if result.calibrated else concept(MODEL_SCORE)
-    return [
-        Measurement(name, round(result.score, _SCORE_DECIMALS), codes.UCUM.NoUnits),
-        _number(OPERATING_POINT, result.operating_point),
-    ]
+    score = Measurement(name, round(result.score, _SCORE_DECIMALS), codes.UCUM.NoUnits)
+    return [score] if result.operating_point is None else [score, _number(OPERATING_POINT, result.operating_point)]
 
 
 def _number(name: Code, value: float) -> Measurement:

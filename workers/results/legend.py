@@ -67,7 +67,9 @@ def draw_notice(brush: Brush, notice: str) -> None:
 def _scored(text: str, result: FindingResult | TubeResult) -> Line:
     # A per cent reads as a probability, so only a calibrated score is one.
     value = f"{result.score:.0%}" if result.calibrated else f"{result.score:.2f}"
-    return Line(text, WHITE if result.present else GREY, value, result.present)
+    if result.present is None:
+        value = "undetermined"
+    return Line(text, WHITE if result.present else GREY, value, bool(result.present))
 
 
 def _draw_line(brush: Brush, line: Line, left: float, middle: float, width: float) -> None:
