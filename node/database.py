@@ -9,14 +9,16 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, make_url, text
 
 import schemas.migrations
 from node.leases import make_due_again
 from node.ledger import Ledger, open_ledger
+from node.ledger_report import recent_problems, status_table
 from schemas.settings import load_settings
-from schemas.tables import Base, Delivery, Inference, Result
+from schemas.tables import Delivery, Inference, Result
 
 #: Any number, the same in every process: PostgreSQL advisory lock under which one process migrates.
 _ADVISORY_LOCK = 0x43585244
@@ -89,18 +91,27 @@ def downgrade_command(revision: str) -> None:
 
 @db_group.command("status")
 def status_command() -> None:
-    """Show the revision and how many rows each table has. Status 1 when migrations are missing."""
-    ledger, console = open_ledger(load_settings()), Console()
+    """Show the revision and what is due, done and given up. Status 1 without a ledger or with migrations missing."""
+    settings, console = load_settings(), Console()
+    url = make_url(settings.resolved_ledger_url)
+    console.print(f"ledger {url.render_as_string(hide_password=True)}", soft_wrap=True)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        console.print("There is none yet: run [bold]chexnode up[/] or [bold]chexnode db upgrade[/].")
+        raise click.exceptions.Exit(1)
+    ledger = Ledger(settings.resolved_ledger_url)
     current, head = current_revision(ledger), head_revision()
     console.print(f"revision [bold]{current}[/], this software wants [bold]{head}[/]")
     if current != head:
         console.print("Run [bold]chexnode db upgrade[/].")
         raise click.exceptions.Exit(1)
-    table = Table("table", "rows")
     with ledger.read() as session:
-        for each in Base.metadata.sorted_tables:
-            table.add_row(each.name, str(session.scalar(select(func.count()).select_from(each))))
-    console.print(table)
+        console.print(status_table(session))
+        problems = list(recent_problems(session))
+    if problems:
+        table = Table("object", "what happened", "reason", title="latest that were not analysed or delivered")
+        for problem in problems:
+            table.add_row(problem.uid, problem.what, escape(problem.reason))
+        console.print(table)
 
 
 @db_group.command("retry")

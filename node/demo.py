@@ -18,11 +18,12 @@ from rich.live import Live
 from rich.panel import Panel
 from sqlalchemy import select
 
+from node.delivery.orthanc import TimedOrthanc
 from node.demo_table import StudyProgress, progress_table, read_progress
 from node.ledger import Ledger
 from node.local_orthanc import find_orthanc, orthanc_part, wait_alive
 from node.logs import configure_logs
-from node.presence import present_processes
+from node.presence import present_roles
 from node.readback import read_back
 from node.send import send_files
 from node.supervisor import Part, Supervisor, check_port, only_one, stop_signals
@@ -106,7 +107,7 @@ def _make_phantoms(folder: Path, console: Console) -> list[Path]:
     for number, (label, arguments) in enumerate(_PHANTOMS, start=1):
         target = folder / str(number)
         shutil.rmtree(target, ignore_errors=True)
-        command = [sys.executable, "-m", "schemas.command_line", "phantom", "--out", str(target), "--count", "1"]
+        command = [sys.executable, "-P", "-m", "schemas.command_line", "phantom", "--out", str(target), "--count", "1"]
         with console.status(f"making a phantom radiograph: {label}"):
             made = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
         if made.returncode:
@@ -127,14 +128,13 @@ def _make_phantoms(folder: Path, console: Console) -> list[Path]:
 def _wait_until_ready(supervisor: Supervisor, settings: Settings, orthanc_port: int | None, console: Console) -> None:
     ledger = Ledger(settings.resolved_ledger_url)
 
-    def roles() -> set[str]:
-        with ledger.read() as session:
-            return {process.role for process in present_processes(session)}
-
     conditions: list[tuple[str, Callable[[], bool]]] = [
         ("the receiver answers C-ECHO", lambda: _echo(settings)),
-        ("the delivery worker is there", lambda: "delivery" in roles()),
-        ("the inference worker has loaded the model and passed its self-test", lambda: "worker" in roles()),
+        ("the delivery worker is there", lambda: "delivery" in present_roles(ledger)),
+        (
+            "the inference worker has loaded the model and passed its self-test",
+            lambda: "worker" in present_roles(ledger),
+        ),
     ]
     if orthanc_port:
         conditions.insert(0, ("Orthanc answers", lambda: wait_alive(f"http://127.0.0.1:{orthanc_port}", 1)))
@@ -169,6 +169,12 @@ def _echo(settings: Settings) -> bool:
 def _run(supervisor: Supervisor, settings: Settings, files: list[Path], console: Console) -> None:
     """Send the studies, show how they get on, read the results back."""
     dicom = settings.dicom
+    for destination in settings.destinations:
+        if isinstance(destination, OrthancDestination):
+            # As a modality would: the results refer to images that the PACS holds.
+            client = TimedOrthanc(destination.url, None, None, destination.timeout_seconds)
+            for path in files:
+                client.upload(path.read_bytes())
     sent = send_files(files, dicom.host, dicom.port, dicom.ae_title, CALLING_AE_TITLE)
     for each in sent:
         if not each.accepted:
@@ -200,9 +206,10 @@ def _run(supervisor: Supervisor, settings: Settings, files: list[Path], console:
 
 def _addresses(settings: Settings, console: Console) -> None:
     dicom = settings.dicom
+    command = Path(sys.executable).with_name("chexnode")
     lines = [
         f"DICOM node    [bold]{dicom.ae_title}[/] at {dicom.host}:{dicom.port} (calling AE title {CALLING_AE_TITLE})",
-        f"send a file   chexnode send FILE --as {CALLING_AE_TITLE} --to {dicom.ae_title}@{dicom.host}:{dicom.port}",
+        f"send a file   {command} send FILE --as {CALLING_AE_TITLE} --to {dicom.ae_title}@{dicom.host}:{dicom.port}",
     ]
     for destination in settings.destinations:
         if isinstance(destination, OrthancDestination):
@@ -211,4 +218,6 @@ def _addresses(settings: Settings, console: Console) -> None:
         else:
             lines.append(f"results       {destination.path}")
     lines.append(f"logs          {settings.home / 'logs'}")
+    lines.append(f"what it holds {command} --settings {os.environ[SETTINGS_VARIABLE]} db status")
+    lines.append("Each run adds two studies; remove the folder to start afresh.")
     console.print(Panel("\n".join(lines), title="serving until Ctrl-C", expand=False))

@@ -68,7 +68,7 @@ def progress_table(rows: list[StudyProgress]) -> Table:
     notices = {row.document.notice for row in rows if row.document and row.document.notice}
     table = Table(caption=" ".join(sorted(notices)).upper() or None, caption_style="bold yellow")
     for column in ("study", "findings (score)", "tube", "urgency", "objects stored", "last byte to SR"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(
             row.name,

@@ -38,6 +38,12 @@ def present_processes(session: Session) -> list[Process]:
     return [each for each in session.scalars(seen) if each.host != here or Path(f"/proc/{each.process_id}").exists()]
 
 
+def present_roles(ledger: Ledger) -> set[str]:
+    """The roles that somebody fills at present."""
+    with ledger.read() as session:
+        return {each.role for each in present_processes(session)}
+
+
 def _arrive(session: Session, role: str) -> int:
     session.execute(delete(Process).where(Process.seen_at <= now() - _FORGOTTEN_SECONDS))
     process = Process(role=role, host=socket.gethostname(), process_id=os.getpid(), started_at=now(), seen_at=now())

@@ -17,6 +17,7 @@ from typing import IO, Any, cast
 
 from pydicom import Dataset, dcmread
 from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
@@ -60,10 +61,14 @@ def read_received(path: Path) -> ReceivedFile:
     Raises NotDicomError when it cannot be parsed, IdentityError when it does not say which object it is.
     """
     try:
+        if path.stat().st_size == 0:
+            raise NotDicomError("The file is empty.")
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return _read(path, content)
     except (NotDicomError, IdentityError):
         raise
+    except InvalidDicomError as error:
+        raise NotDicomError("It is no DICOM Part 10 file: the prefix DICM is missing.") from error
     except Exception as error:
         raise NotDicomError(f"Parsing failed: {type(error).__name__}: {error}") from error
 

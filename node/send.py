@@ -1,5 +1,6 @@
 """`chexnode send`: a Storage SCU (PS3.4 annex B) for files, with the peer's own status for each."""
 
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from node.files import expand
 from schemas.errors import PeerError
 
 #: Contexts of one association (PS3.8 9.3.2.2: odd numbers up to 255).
@@ -48,12 +50,17 @@ def send_files(
             header = dcmread(path, specific_tags=["SOPClassUID"], stop_before_pixels=True)
             readable[path] = (UID(header.SOPClassUID), UID(header.file_meta.TransferSyntaxUID))
         except (InvalidDicomError, AttributeError, OSError) as error:
-            outcome[path] = Sent(path, None, f"not a DICOM Part 10 file with SOP class and transfer syntax: {error}")
+            reason = "no DICOM Part 10 file" if isinstance(error, InvalidDicomError) else str(error)
+            outcome[path] = Sent(path, None, reason)
     if not readable:
         return [outcome[path] for path in files]
 
     entity = AE(ae_title=calling)
     entity.requested_contexts = [build_context(*pair) for pair in sorted(set(readable.values()))[:_CONTEXTS]]
+    try:
+        socket.getaddrinfo(host, port)
+    except socket.gaierror as error:
+        raise PeerError(f"The host {host} is not known: {error.strerror}.") from error
     association = entity.associate(host, port, ae_title=called, max_pdu=128 * 1024)
     if not association.is_established:
         reason = (
@@ -84,10 +91,7 @@ def send_files(
 def send_command(files: tuple[Path, ...], peer: str, calling: str) -> None:
     """Send DICOM FILES (folders are searched) by C-STORE. Status 1 when any was not accepted."""
     called, host, port = _parse_peer(peer)
-    every: list[Path] = []
-    for path in files:
-        every += sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
-    sent = send_files(every, host, port, called, calling, progress=True)
+    sent = send_files(expand(files), host, port, called, calling, progress=True)
     table = Table("file", "status", "comment")
     for each in sent:
         status = "not sent" if each.status is None else f"0x{each.status:04X}"

@@ -1,7 +1,7 @@
 """The supervisor of `chexnode up`: starts the parts of a node as processes and restarts what dies."""
 
+import errno
 import fcntl
-import os
 import shutil
 import signal
 import socket
@@ -10,12 +10,12 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from schemas.errors import AlreadyRunningError, ChexnodeError, PortInUseError
+from schemas.errors import AlreadyRunningError, ChexnodeError, PortInUseError, SettingsError
 
 log = structlog.get_logger()
 
@@ -40,12 +40,13 @@ class Part:
     failed_starts: int = 0
     #: time.monotonic() before which it is not restarted.
     not_before: float = 0.0
-    environment: dict[str, str] = field(default_factory=dict)
+    #: Size of its log when it was started: what is before belongs to earlier runs.
+    log_start: int = 0
 
 
 def chexnode_part(name: str, *arguments: str) -> Part:
-    """A part that is a sub-command of ours."""
-    return Part(name, [sys.executable, "-m", "schemas.command_line", *arguments])
+    """A part that is a sub-command of ours. -P: what lies in the current folder must not be imported."""
+    return Part(name, [sys.executable, "-P", "-m", "schemas.command_line", *arguments])
 
 
 class Supervisor:
@@ -102,13 +103,13 @@ class Supervisor:
         # setpriv (util-linux) arms the parent-death signal and becomes the command.
         guard = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
         with self.log_path(part).open("ab") as stream:
+            part.log_start = stream.tell()
             part.process = subprocess.Popen(
                 [*guard, *part.command],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
                 start_new_session=True,  # Ctrl-C reaches the supervisor alone
-                env={**os.environ, **part.environment},
             )
         part.started = time.monotonic()
 
@@ -118,7 +119,9 @@ class Supervisor:
         part.failed_starts = part.failed_starts + 1 if lived < _START_SECONDS else 0
         log.warning("part ended, restarting", part=part.name, status=status, lived_seconds=round(lived, 1))
         if part.failed_starts >= _FAILED_STARTS:
-            tail = "\n".join(self.log_path(part).read_text(errors="replace").splitlines()[-15:])
+            tail = "\n".join(
+                self.log_path(part).read_bytes()[part.log_start :].decode(errors="replace").splitlines()[-15:]
+            )
             raise PartFailedError(f"{part.name} ended {part.failed_starts} times in a row. Its log ends so:\n{tail}")
         part.not_before = time.monotonic() + 0.5 * 2.0**part.failed_starts
 
@@ -131,7 +134,9 @@ def only_one(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise AlreadyRunningError(f"{home}: stop it first, or set CHEXNODE_HOME to another folder.") from error
+            raise AlreadyRunningError(
+                f"{home}: stop it first, or take another folder (CHEXNODE_HOME; demo --home; make run HOME_FOLDER=...)."
+            ) from error
         yield
 
 
@@ -142,6 +147,8 @@ def check_port(host: str, port: int, purpose: str, setting: str) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise SettingsError(f"{purpose} cannot listen on {host}:{port}: {error.strerror}.") from error
             raise PortInUseError(
                 f"{purpose} needs {host}:{port}: {error.strerror}. Stop what uses it, or set {setting} to a free port."
             ) from error

@@ -1,5 +1,6 @@
 """`chexnode up`: the whole node on one host."""
 
+import time
 from collections.abc import Sequence
 
 import click
@@ -8,6 +9,7 @@ from rich.console import Console
 from node.database import upgrade
 from node.ledger import open_ledger
 from node.logs import configure_logs
+from node.presence import present_roles
 from node.queue import empty_file_broker
 from node.supervisor import Part, Supervisor, check_port, chexnode_part, only_one, stop_signals
 from schemas.settings import Settings, load_settings
@@ -42,8 +44,9 @@ def up_command() -> None:
     console = Console()
     with only_one(settings.home):
         supervisor = make_supervisor(settings)
+        ledger = open_ledger(settings)
         dicom = settings.dicom
-        console.print(f"CheXNode listens as [bold]{dicom.ae_title}[/] on {dicom.host}:{dicom.port}; Ctrl-C stops it.")
+        console.print(f"starting; logs are in {settings.home / 'logs'}; Ctrl-C stops it")
         if not dicom.calling_ae_titles:
             console.print("[yellow]No calling AE title is allowed yet:[/] set dicom.calling_ae_titles.")
         if not settings.destinations:
@@ -53,6 +56,11 @@ def up_command() -> None:
         try:
             with stop_signals():
                 supervisor.start()
+                wanted = {part.name for part in supervisor.parts}
+                while not wanted <= present_roles(ledger):
+                    supervisor.check()
+                    time.sleep(0.2)
+                console.print(f"ready: [bold]{dicom.ae_title}[/] listens on {dicom.host}:{dicom.port}")
                 supervisor.serve()
         except KeyboardInterrupt:
             console.print("stopping")

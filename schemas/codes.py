@@ -200,6 +200,6 @@ _FINDINGS: dict[Finding, tuple[Code, Code, Category]] = {
 _SEGMENTS: dict[Segment, tuple[Code, tuple[float, float, float]]] = {
     Segment.RIGHT_LUNG: (Code("3341006", "SCT", "Right lung"), (70.0, -40.0, -10.0)),
     Segment.LEFT_LUNG: (Code("44029006", "SCT", "Left lung"), (70.0, -10.0, -40.0)),
-    Segment.HEART: (_HEART, (60.0, 60.0, 30.0)),
+    Segment.HEART: (_HEART, (65.0, 45.0, -45.0)),
     Segment.ENDOTRACHEAL_TUBE: (Code("26412008", "SCT", "Endotracheal tube"), (85.0, 0.0, 80.0)),
 }

@@ -9,7 +9,10 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import click
+from alembic.util import CommandError
 from rich.console import Console
+from rich.text import Text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from schemas.errors import ChexnodeError
 from schemas.settings import SETTINGS_VARIABLE
@@ -78,17 +81,29 @@ def chexnode(settings: Path | None) -> None:
         os.environ[SETTINGS_VARIABLE] = str(settings.resolve())
 
 
+def _complain(message: str) -> None:
+    # As it stands: brackets in a message are no markup.
+    Console(stderr=True).print(Text.assemble(("chexnode: ", "bold red"), message), highlight=False, soft_wrap=True)
+
+
 def main() -> None:
-    """Entry point: errors of ours are one clear line and status 1, anything else is a traceback."""
+    """Entry point: what a user can mend is one clear line and status 1, anything else is a traceback."""
     try:
         status = chexnode(standalone_mode=False)
     except ChexnodeError as error:
-        Console(stderr=True).print(f"[bold red]chexnode:[/] {error}", highlight=False, soft_wrap=True)
+        _complain(str(error))
+        sys.exit(1)
+    except DBAPIError as error:
+        _complain(f"The ledger does not answer: {str(error.orig).strip()} Check ledger_url in the settings.")
+        sys.exit(1)
+    except (SQLAlchemyError, CommandError, OSError) as error:
+        _complain(f"{type(error).__name__}: {error}")
         sys.exit(1)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
+        _complain("stopped")
         sys.exit(130)
     # With standalone_mode off, click returns what ctx.exit() was given.
     sys.exit(status if isinstance(status, int) else 0)

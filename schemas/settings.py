@@ -10,13 +10,24 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from schemas.errors import SettingsError
 
@@ -169,6 +180,16 @@ class Settings(BaseSettings):
     work: WorkSettings = Field(default_factory=WorkSettings)
     destinations: list[Destination] = Field(default_factory=list)
 
+    @field_validator("ledger_url")
+    @classmethod
+    def _is_database_url(cls, value: str) -> str:
+        if value:
+            try:
+                make_url(value)
+            except ArgumentError as error:
+                raise ValueError("no database URL; see the comment at ledger_url") from error
+        return value
+
     @model_validator(mode="after")
     def _destination_names_differ(self) -> Self:
         names = [destination.name for destination in self.destinations]
@@ -208,7 +229,8 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
+            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: "
+            + ("unknown option" if problem["type"] == "extra_forbidden" else problem["msg"])
             for problem in error.errors()
         )
         raise SettingsError(f"{settings_file() or 'environment'}: {problems}") from error

@@ -78,6 +78,9 @@ class Recipe(_Table):
             shares = [max(8, n * pool // self.pool.training) for n in (self.pool.validation, self.evaluation.count)]
             changes["pool"] = self.pool.model_copy(update={"training": pool, "validation": shares[0]})
             changes["evaluation"] = self.evaluation.model_copy(update={"count": shares[1]})
+        if changes:
+            # So that nobody takes it for the bundle of the whole recipe.
+            changes["bundle"] = self.bundle.model_copy(update={"version": f"{self.bundle.version[:8]}-reduced"})
         return self.model_copy(update=changes)
 
 

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from node.files import expand
+from node.logs import configure_logs
 from node.received import read_received
 from node.routing import route
 from schemas.bundle import bundle_folder, read_manifest
@@ -50,7 +52,11 @@ class Analyzer:
         self._processes = Processes(1, settings.worker.process_deadline_seconds)
 
     def __enter__(self) -> "Analyzer":
-        self._ready = self._engine.start()
+        try:
+            self._ready = self._engine.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -101,10 +107,9 @@ def analyze_command(files: tuple[Path, ...], out: Path) -> None:
     Files that cannot be analysed are named with the reason. Status 1 only when none could be.
     """
     console = Console()
+    configure_logs()
+    every = expand(files)
     out.mkdir(parents=True, exist_ok=True)
-    every: list[Path] = []
-    for path in files:
-        every += sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
     rows = []
     with Analyzer() as analyzer:
         for path in track(every, "analysing", console=console, transient=True, disable=len(every) < 2):

@@ -53,14 +53,22 @@ def show_command(bundle: Path | None) -> None:
 
 @bundle_group.command("verify")
 @_bundle_argument
-def verify_command(bundle: Path | None) -> None:
-    """Load BUNDLE (default: the shipped one) strictly, print its digest and run its self-test."""
+@click.option("--digest", help="The digest that it must have (its first characters are enough).")
+def verify_command(bundle: Path | None, digest: str | None) -> None:
+    """Load BUNDLE (default: the shipped one) strictly, print its digest and run its self-test.
+
+    The self-test shows that the weights compute what they did when the bundle was made; only --digest, taken from
+    where the bundle came from, shows that nothing in it was changed.
+    """
     from rich.console import Console
 
     from schemas.bundle import bundle_folder
+    from schemas.errors import BundleError
     from workers.bundle import load_bundle, run_selftest
 
     loaded = load_bundle(bundle_folder(bundle))
+    if digest and not loaded.digest.startswith(digest.lower()):
+        raise BundleError(f"{loaded.folder} has the digest {loaded.digest}, not {digest}: it was changed.")
     difference = run_selftest(loaded)
     console = Console()
     console.print(f"{loaded.manifest.name} {loaded.manifest.version}: {loaded.digest}", soft_wrap=True)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.bundle import Preprocessing
+from schemas.errors import UnsupportedImageError
 from workers.letterbox import Letterbox
 from workers.pixels import read_pixels
 
@@ -13,9 +14,12 @@ from workers.pixels import read_pixels
 def prepare(path: Path, preprocessing: Preprocessing) -> NDArray[np.float32]:
     """Read, letterbox and normalise the image: float32 [1, size, size].
 
-    Raises PixelDataError or UnsupportedImageError.
+    Raises PixelDataError, or UnsupportedImageError for a picture of nothing.
     """
-    return normalise(read_pixels(path), preprocessing)
+    pixels = read_pixels(path)
+    if float(np.ptp(pixels)) == 0.0:
+        raise UnsupportedImageError("Every pixel has the same value: nothing was exposed, or the export failed.")
+    return normalise(pixels, preprocessing)
 
 
 def normalise(pixels: NDArray[np.float32], preprocessing: Preprocessing) -> NDArray[np.float32]:

@@ -42,8 +42,8 @@ def tube_position(
       to abnormal) and never better: it may see what the distance cannot (a tube in the oesophagus), so it keeps a tube
       from being called normal; it does not outvote a measurement altogether; its silence does not excuse a distance.
     - Without millimetres a tip below the carina is abnormal; it is so at any scale.
-    - Otherwise, and without tip or carina, the class head alone decides between abnormal and, respectively,
-      normal and incompletely imaged. Without a class head either, the tube counts as incompletely imaged.
+    - Otherwise without millimetres the class head alone decides between normal and abnormal; without tip or carina
+      between incompletely imaged and borderline. Without a class head either, the tube counts as incompletely imaged.
     """
     flagged = _flagged(malposition_score, malposition_operating_point)
     says = _what_the_head_says(flagged, malposition_score, malposition_operating_point)
@@ -63,7 +63,8 @@ def tube_position(
         # In a bronchus at any scale.
         return PositionJudgement(TubePosition.ABNORMAL, f"The tip is below the carina (no pixel spacing), and {says}.")
     if tip_to_carina is None:
-        position = TubePosition.ABNORMAL if flagged else TubePosition.INCOMPLETELY_IMAGED
+        # What nobody can point at on the image is a reason to look soon, not an alarm.
+        position = TubePosition.BORDERLINE if flagged else TubePosition.INCOMPLETELY_IMAGED
         return PositionJudgement(position, f"The tip or the carina could not be located, and {says}.")
     if flagged is None:
         position = TubePosition.INCOMPLETELY_IMAGED

@@ -1,6 +1,9 @@
 """The chain through real peers: DCMTK or pynetdicom in, Orthanc out, both modes."""
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -261,3 +264,13 @@ def test_a_data_set_that_is_not_what_the_request_says_is_refused(live: LiveNode,
     (status,) = live.send(tmp_path / "a.dcm")
     assert status.status == 0xA900
     assert "StudyInstanceUID" in status.comment
+
+
+def test_the_administrator_sees_what_did_not_get_through_and_why(live: LiveNode, tmp_path: Path) -> None:
+    sent = write_phantom(tmp_path / "a.dcm", seed=17, change=lateral)
+    live.send(tmp_path / "a.dcm")
+    command = [sys.executable, "-m", "schemas.command_line", "--settings", str(live.settings), "db", "status"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "300"})
+    assert run.returncode == 0, run.stderr
+    (line,) = [line for line in run.stdout.splitlines() if sent.SOPInstanceUID in line]
+    assert "set aside" in line and "lateral" in line

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image
+from pydicom import Dataset
 
 import schemas
 from node.local_orthanc import find_orthanc
+from node.supervisor import chexnode_part
+from schemas.bundle import bundle_digest, bundle_folder
 from tests.support.dicom_tools import dciodvfy_errors
 from tests.support.phantoms import write_phantom
 from tests.support.processes import free_port
@@ -128,3 +131,63 @@ def test_a_port_in_use_is_named_with_what_to_set(tmp_path: Path) -> None:
         run = run_chexnode("up", environment={"CHEXNODE_DICOM__PORT": port, "CHEXNODE_HOME": str(tmp_path / "home")})
     assert run.returncode == 1
     assert port in run.stderr and "CHEXNODE_DICOM__PORT" in run.stderr
+
+
+def test_send_to_a_host_that_is_not_known_says_so(tmp_path: Path) -> None:
+    write_phantom(tmp_path / "a.dcm", seed=1)
+    run = run_chexnode("send", tmp_path / "a.dcm", "--to", "CHEXNODE@nowhere.invalid:104")
+    assert run.returncode == 1
+    assert "nowhere.invalid is not known" in run.stderr and "Traceback" not in run.stderr
+
+
+def test_a_folder_is_searched_for_dicom_and_the_rest_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").write_text("no DICOM")
+    run = run_chexnode("analyze", tmp_path / "folder", "--out", tmp_path / "out")
+    assert run.returncode == 1
+    assert "1 files that are not DICOM were skipped" in run.stderr
+    assert "There is no DICOM file" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"CHEXNODE_LEDGER_URL": "postgresql+psycopg2://u:geheim@127.0.0.1:1/c"}, "The ledger does not answer"),
+        ({"CHEXNODE_LEDGER_URL": "bogus"}, "ledger_url: Value error, no database URL"),
+        ({"CHEXNODE_DICOM__AE_TITEL": "X"}, "dicom.ae_titel: unknown option"),
+        ({"CHEXNODE_SETTINGS": "/nowhere/[/a].toml"}, "/nowhere/[/a].toml"),
+    ],
+)
+def test_an_operating_error_is_one_line_and_no_traceback(
+    tmp_path: Path, environment: dict[str, str], said: str
+) -> None:
+    run = run_chexnode("db", "upgrade", environment={"CHEXNODE_HOME": str(tmp_path / "home"), **environment})
+    assert run.returncode == 1
+    assert said in run.stderr
+    assert "Traceback" not in run.stderr and "geheim" not in run.stderr
+
+
+def test_a_picture_of_nothing_is_not_analysed(tmp_path: Path) -> None:
+    def black(dataset: Dataset) -> None:
+        dataset.PixelData = bytes(len(dataset.PixelData))
+
+    write_phantom(tmp_path / "black.dcm", seed=1, change=black)
+    run = run_chexnode("analyze", tmp_path / "black.dcm", "--out", tmp_path / "out")
+    assert run.returncode == 1
+    assert "Every pixel has the same value" in run.stdout
+
+
+def test_what_lies_in_the_current_folder_is_not_imported(tmp_path: Path) -> None:
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "node.py").write_text("raise SystemExit('imported from the current folder')")
+    out = tmp_path / "phantoms"
+    command = chexnode_part("phantom", "phantom", "--out", str(out), "--size", "128").command
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_verify_tells_a_changed_bundle_by_its_digest(tmp_path: Path) -> None:
+    digest = bundle_digest(bundle_folder(None))
+    assert "self-test passed" in chexnode("bundle", "verify", "--digest", digest[:12])
+    run = run_chexnode("bundle", "verify", "--digest", "0" * 12)
+    assert run.returncode == 1 and "it was changed" in run.stderr

@@ -44,7 +44,7 @@ def test_the_rule_for_adults(millimetres: float | None, malposition: float | Non
 def test_without_tip_or_carina_only_the_class_head_can_call_it_abnormal() -> None:
     assert tube_position(None, 0.4, 0.5).position is TubePosition.INCOMPLETELY_IMAGED
     assert tube_position(None, None, None).position is TubePosition.INCOMPLETELY_IMAGED
-    assert tube_position(None, 0.6, 0.5).position is TubePosition.ABNORMAL
+    assert tube_position(None, 0.6, 0.5).position is TubePosition.BORDERLINE
 
 
 def test_the_reason_is_one_sentence_with_the_numbers() -> None:

@@ -10,7 +10,7 @@ from workers.results.brush import AMBER, GREY, WHITE, Brush, Colour
 from workers.results.source import Mask
 
 _BLACK: Colour = (0, 0, 0)
-_OPACITY = 0.5
+_OPACITY = 0.75
 #: Of a line's height.
 _LEADING = 1.4
 _PADDING = 0.7

@@ -68,6 +68,8 @@ def _flags(tube: TubeResult) -> list[Line]:
         flags.append(
             Line(f"{tube.device.code.meaning}: {position}", colour, is_flag=tube.position.category is not None)
         )
+    if tube.tip is None or tube.carina is None:
+        flags.append(Line(f"{'Tip' if tube.tip is None else 'Carina'} not located", colour))
     if (distance := tube.tip_to_carina) is not None:
         length = "" if distance.millimetres is None else f"{_length(distance)} "
         side = "above" if distance.pixels >= 0 else "below"
