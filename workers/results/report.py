@@ -75,7 +75,7 @@ def build_report(
         series_instance_uid=identity.series_instance_uid,
         series_number=REPORT_SERIES_NUMBER,
         sop_instance_uid=identity.sop_instance_uid,
-        instance_number=1,
+        instance_number=study.version,  # viewers sort by it, the newest last
         manufacturer=MANUFACTURER,
         manufacturer_model_name=bundle.name,
         software_versions=software_version(),
