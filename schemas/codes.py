@@ -176,9 +176,9 @@ _BASIS_VALUES = {
 DEVICE_POSITION = Code("DEVICE_POSITION", PRIVATE_SCHEME, "Device position")
 TIP_TO_CARINA = Code("TIP_TO_CARINA", PRIVATE_SCHEME, "Distance from tip of device to carina")
 DISTANCE_BASIS = Code("DISTANCE_BASIS", PRIVATE_SCHEME, "Basis of distance")
-MODEL_SCORE = Code("MODEL_SCORE", PRIVATE_SCHEME, "Uncalibrated model score")
-OPERATING_POINT = Code("OPERATING_POINT", PRIVATE_SCHEME, "Operating point of model score")
-MALPOSITION_SCORE = Code("MALPOSITION", PRIVATE_SCHEME, "Uncalibrated score of device malposition")
+MODEL_SCORE = Code("MODEL_SCORE", PRIVATE_SCHEME, "Model score (uncalibrated)")
+OPERATING_POINT = Code("OPERATING_POINT", PRIVATE_SCHEME, "Operating point")
+MALPOSITION_SCORE = Code("MALPOSITION", PRIVATE_SCHEME, "Malposition score (uncalibrated)")
 EVALUATED_REGION = Code("EVALUATED_REGION", PRIVATE_SCHEME, "Evaluated region")
 
 PRESENCE = Code("PRESENCE", PRIVATE_SCHEME, "Presence of finding")

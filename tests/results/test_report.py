@@ -5,12 +5,13 @@ import warnings
 from collections.abc import Sequence
 
 import highdicom
+import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from schemas.codes import NOT_FOR_CLINICAL_USE, DistanceBasis, Finding, TubePosition
-from schemas.result import FailedImage, Urgency
+from schemas.result import FailedImage, Point, Urgency
 from schemas.settings import SegmentationGeometry
 from tests.results.sources import (
     ABSENT_TUBE,
@@ -28,6 +29,7 @@ from tests.results.sources import (
     tube,
 )
 from workers.results.equipment import part10_bytes
+from workers.results.regions import line
 from workers.results.report import build_report
 from workers.results.segmentation import build_segmentation
 from workers.results.source import SourceImage, tracking_keys
@@ -158,7 +160,17 @@ def test_a_region_that_was_only_evaluated_says_so() -> None:
     )
     assert max(lungs.GraphicData) <= 250
     assert heart.GraphicData != lungs.GraphicData
-    assert list(whole.GraphicData) == [0, 0, 205, 0, 205, 250, 0, 250, 0, 0]
+    corners = np.array(whole.GraphicData).reshape(-1, 2)[::2]
+    assert corners.tolist() == [[0, 0], [205, 0], [205, 250], [0, 250], [0, 0]]
+
+
+@pytest.mark.parametrize("points", [2, 3, 4, 5, 6])
+def test_no_line_looks_like_a_rectangle_tool_to_ohif(points: int) -> None:
+    course = [Point(x=10.0 * number, y=20.0 * number) for number in range(points)]
+    drawn = line(image_result(dx_header()), course)
+    assert len(drawn) not in (4, 5)
+    assert drawn[0].tolist() == [0, 0] and drawn[-1].tolist() == [course[-1].x, course[-1].y]
+    assert all(any(np.allclose(each, [point.x, point.y]) for each in drawn) for point in course)
 
 
 def test_a_tube_carries_course_points_position_and_distance() -> None:

@@ -23,13 +23,27 @@ def evaluated_region(result: ImageResult, masks: Mapping[Segment, Mask], segment
         right, bottom = np.max(boxes, axis=0)[2:]
     else:
         left, top, right, bottom = 0, 0, result.columns, result.rows
-    return np.array([[left, top], [right, top], [right, bottom], [left, bottom], [left, top]], dtype=np.float64)
+    corners = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+    return _no_rectangle_tool(np.array(corners, dtype=np.float64))
 
 
 def line(result: ImageResult, points: Sequence[Point]) -> Region:
     """`points` in order, kept inside the image."""
     coordinates = np.array([[point.x, point.y] for point in points], dtype=np.float64)
-    return np.clip(coordinates, 0, [result.columns, result.rows])
+    return _no_rectangle_tool(np.clip(coordinates, 0, [result.columns, result.rows]))
+
+
+def _no_rectangle_tool(points: Region) -> Region:
+    """The same line, with midpoints where it has 4 or 5 points: OHIF 3.13 takes those for a rectangle tool of its own.
+
+    It then offers to turn them into editable measurements and loses them in doing so.
+    """
+    if len(points) not in (4, 5):
+        return points
+    doubled = np.empty((2 * len(points) - 1, 2))
+    doubled[::2] = points
+    doubled[1::2] = (points[:-1] + points[1:]) / 2
+    return doubled
 
 
 def _box(mask: Mask) -> tuple[int, int, int, int]:
