@@ -105,6 +105,9 @@ def _tubes(document: StudyResult | None) -> str:
                 tube.position or TubePosition.NORMAL, "green"
             )
             distance = tube.tip_to_carina
-            tip = f", tip {distance.millimetres:.0f} mm above carina" if distance and distance.millimetres else ""
+            tip = ""
+            if distance is not None and distance.millimetres is not None:
+                side = "above" if distance.millimetres >= 0 else "below"
+                tip = f", tip {abs(distance.millimetres):.0f} mm {side} carina"
             lines.append(f"[{style}]{(tube.position or '').replace('_', ' ')}[/]{tip}")
     return "\n".join(lines)

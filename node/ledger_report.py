@@ -35,7 +35,7 @@ def status_table(session: Session) -> Table:
 
 
 def recent_problems(session: Session) -> Iterator[Problem]:
-    """The latest that were set aside, kept as a conflict, given up, or are being tried again; newest kinds first."""
+    """The latest set aside, kept as a conflict, given up or being tried again; the newest of each kind first."""
     waiting = (
         select(Delivery, StoredObject).join(StoredObject).where(Delivery.error != "", Delivery.state != WorkState.DONE)
     )

@@ -1,10 +1,8 @@
 """Synthetic images, results and identities for the tests of result objects, and the tools that judge the objects."""
 
 import io
-import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -215,9 +213,3 @@ def report_identity(version: int = 1) -> ReportIdentity:
             series_instance_uid=uid("report series", version - 1),
         )
     return ReportIdentity(uid("report", version), uid("report series", version), predecessor)
-
-
-def dciodvfy_errors(path: Path) -> list[str]:
-    """What dicom3tools' validator calls an error in the object at `path`."""
-    output = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, errors="replace", check=False)
-    return [line for line in (output.stdout + output.stderr).splitlines() if line.startswith("Error")]

@@ -20,7 +20,6 @@ from tests.results.sources import (
     BUNDLE,
     CONTENT_TIME,
     cr_header,
-    dciodvfy_errors,
     dx_header,
     image_result,
     masks,
@@ -30,6 +29,7 @@ from tests.results.sources import (
     source,
     study,
 )
+from tests.support.dicom_tools import dciodvfy_errors
 from workers.results import header as header_module
 from workers.results.equipment import part10_bytes
 from workers.results.header import normalise

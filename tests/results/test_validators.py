@@ -20,7 +20,6 @@ from tests.results.sources import (
     CONTENT_TIME,
     ROWS,
     cr_header,
-    dciodvfy_errors,
     dx_header,
     image_result,
     received,
@@ -30,6 +29,7 @@ from tests.results.sources import (
     study,
     tube,
 )
+from tests.support.dicom_tools import dciodvfy_errors
 from workers.results.equipment import part10_bytes
 from workers.results.report import build_report
 from workers.results.secondary_capture import build_secondary_capture

@@ -10,7 +10,8 @@ from tests.support.peers import require
 def dciodvfy_errors(path: Path) -> list[str]:
     """Lines of dciodvfy (dicom3tools) that report an error."""
     run = subprocess.run([require("dciodvfy"), str(path)], capture_output=True, check=False)
-    return [line for line in run.stderr.decode(errors="replace").splitlines() if line.startswith("Error")]
+    said = (run.stdout + run.stderr).decode(errors="replace")
+    return [line for line in said.splitlines() if line.startswith("Error")]
 
 
 def echoscu(port: int, called: str = "CHEXNODE", calling: str = "TESTSCU") -> int:
