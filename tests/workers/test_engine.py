@@ -18,6 +18,7 @@ from schemas.settings import WorkerSettings
 from tests.support.processes import wait_for
 from workers.bundle import load_bundle
 from workers.engine import Batching, Engine
+from workers.output import ModelOutput
 
 FOLDER = bundle_folder(None)
 SETTINGS = WorkerSettings(engine_deadline_seconds=5)
@@ -74,30 +75,31 @@ def test_a_dead_or_hung_engine_is_replaced(engine: Engine, manifest: Manifest, n
     assert np.isfinite(engine.run(image(manifest, 2)).logits).all()
 
 
-def test_the_most_urgent_image_goes_first(manifest: Manifest) -> None:
+def test_the_most_urgent_image_goes_first(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(FOLDER, manifest, "cpu", SETTINGS, Batching(1, 0.0))
-    engine.start()
+    forward = engine._forward
+    images = {priority: image(manifest, priority) for priority in (50, 40, 30, 10, 20)}
     order: list[int] = []
-    lock = threading.Lock()
+    gate = threading.Event()
 
-    def run(priority: int) -> None:
-        engine.run(image(manifest, priority), priority)
-        with lock:
-            order.append(priority)
+    def forward_in_turn(batch: list[NDArray[np.float32]]) -> list[ModelOutput]:
+        order.extend(priority for priority, picture in images.items() for given in batch if given is picture)
+        assert gate.wait(30)
+        return forward(batch)
 
+    monkeypatch.setattr(engine, "_forward", forward_in_turn)
+    engine.start()
     try:
-        assert engine._process and engine._process.pid
-        number_of_engine = engine._process.pid
-        os.kill(number_of_engine, signal.SIGSTOP)
-        threads = [threading.Thread(target=run, args=(priority,)) for priority in (50, 40, 30, 10, 20)]
-        for number, thread in enumerate(threads):
-            thread.start()
-            # The first one is in the engine; the others wait in the heap.
-            wait_for("the image is queued", lambda expected=number: len(engine._jobs) == expected)  # type: ignore[misc]
-        os.kill(number_of_engine, signal.SIGCONT)
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(len(images)) as pool:
+            futures = [pool.submit(engine.run, images[50], 50)]
+            wait_for("the first image is in the engine", lambda: order == [50])
+            futures += [pool.submit(engine.run, images[priority], priority) for priority in (40, 30, 10, 20)]
+            wait_for("the others wait", lambda: len(engine._jobs) == 4)
+            gate.set()
+            for future in futures:
+                assert np.isfinite(future.result().logits).all()
     finally:
+        gate.set()
         engine.close()
     assert order == [50, 10, 20, 30, 40]
 
