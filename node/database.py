@@ -1,6 +1,7 @@
 """Migrations of the ledger by Alembic, and `chexnode db`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ import schemas.migrations
 from node.leases import make_due_again
 from node.ledger import Ledger, open_ledger
 from node.ledger_report import recent_problems, status_table
+from schemas.errors import LedgerError
 from schemas.settings import load_settings
 from schemas.tables import Delivery, Inference, Result
 
@@ -53,10 +55,36 @@ def _config() -> Config:
 
 def _run(ledger: Ledger, action: Callable[[Config], object]) -> None:
     config = _config()
-    with ledger.engine.begin() as connection:
+    with ledger.engine.connect() as connection, _references_unchecked(connection), connection.begin():
         _lock(connection)
         config.attributes["connection"] = connection
         action(config)
+        _check_references(connection)
+
+
+@contextmanager
+def _references_unchecked(connection: Connection) -> Iterator[None]:
+    """SQLite alters a table by making it anew, during which references to it hang.
+
+    The procedure of sqlite.org/lang_altertable.html, section 7; the pragma does nothing within a transaction.
+    """
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    raw = connection.connection.cursor()
+    raw.execute("PRAGMA foreign_keys = OFF")
+    try:
+        yield
+    finally:
+        raw.execute("PRAGMA foreign_keys = ON")
+        raw.close()
+
+
+def _check_references(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        if broken:
+            raise LedgerError(f"{len(broken)} rows would refer to rows that are not there; nothing was changed.")
 
 
 def _lock(connection: Connection) -> None:

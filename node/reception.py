@@ -4,6 +4,7 @@ Called by the DIMSE service and by the start-up reconciliation; both modes of ru
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from time import monotonic
 
@@ -11,16 +12,35 @@ import structlog
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from node.inferences import queue_inference
+from node.inferences import inference_priority, queue_inference
 from node.ledger import Ledger, now
 from node.object_store import FolderObjectStore
+from node.reading import start_waiting, without_results
 from node.received import ReceivedFile, text
 from node.routing import Route, RouteReason, route
+from node.study_description import describe
+from node.triage import is_backfill
 from schemas.bundle import Population
 from schemas.settings import Settings
-from schemas.tables import Inference, Instance, Outcome, Reception, Series, StoredObject, Study
+from schemas.tables import Inference, Instance, Outcome, ReadState, Reception, Series, StoredObject, Study
 
 log = structlog.get_logger()
+
+
+#: What a reader of chest radiographs has to look at: what is analysed, and what is set aside although it may be a chest
+#: radiograph. Whether the model can read a study must not decide whether anybody does.
+LISTED = {
+    RouteReason.SELECTED,
+    RouteReason.NO_PIXEL_DATA,
+    RouteReason.COLOUR,
+    RouteReason.MULTI_FRAME,
+    RouteReason.BODY_PART_UNKNOWN,
+    RouteReason.LATERAL,
+    RouteReason.OTHER_VIEW,
+    RouteReason.VIEW_UNKNOWN,
+    RouteReason.TOO_SMALL,
+    RouteReason.OUTSIDE_POPULATION,
+}
 
 
 class Answer(StrEnum):
@@ -54,6 +74,7 @@ class ReceptionDesk:
         self._ledger = ledger
         self._store = store
         self._quiet_seconds = settings.study.quiet_seconds
+        self._triage = settings.triage
         self._bundle = bundle
 
     def take(self, received: ReceivedFile, calling_ae_title: str, last_byte: float) -> Answer:
@@ -139,13 +160,11 @@ class ReceptionDesk:
             # Our result coming back is kept with its reception row, and never input.
             decision = Route(False, RouteReason.OWN_OBJECT, "The object is one of this node's own results.")
         if study is None:
-            study = Study(
-                study_instance_uid=received.study_instance_uid,
-                patient_id=received.patient_id,
-                accession_number=text(received.header, "AccessionNumber"),
-                first_received_at=now(),
-            )
+            study = Study(study_instance_uid=received.study_instance_uid, first_received_at=now())
             session.add(study)
+        describe(study, received.header)
+        if study.malpositioned_tube is None:
+            without_results(study, self._triage.allowed_minutes)
         if series is None:
             series = Series(
                 study=study,
@@ -168,11 +187,27 @@ class ReceptionDesk:
         instance.route_reason = decision.reason
         instance.route_explanation = decision.explanation
         study.last_received_at = now()
+        study.changed_at = now()
+        self._list(study, outcome, decision, calling_ae_title)
         if decision.selected or was_selected:
             study.result_due_at = now() + self._quiet_seconds
         if decision.selected:
-            queue_inference(session, instance.pixel_digest, sha256, self._bundle.digest)
+            priority = inference_priority(study)
+            queue_inference(session, instance.pixel_digest, sha256, self._bundle.digest, priority)
         return outcome
+
+    def _list(self, study: Study, outcome: Outcome, decision: Route, calling_ae_title: str) -> None:
+        """Put a study with a chest radiograph on the worklist; backfill stays off it."""
+        if decision.reason not in LISTED or outcome == Outcome.HEADER_CHANGED:
+            return
+        if study.waiting_since is None:
+            backfill = calling_ae_title in self._triage.backfill_calling_ae_titles or is_backfill(
+                study.study_date_time, datetime.now(), self._triage.backfill_after_hours
+            )
+            if not backfill:
+                start_waiting(study, self._triage.allowed_minutes)
+        elif study.read_state == ReadState.READ:
+            start_waiting(study, self._triage.allowed_minutes, "A new image came after it was read.")
 
 
 def _known_file(session: Session, received: ReceivedFile) -> str | None:

@@ -11,9 +11,10 @@ from pydicom.uid import generate_uid
 from sqlalchemy import ColumnElement, Select, or_, select, update
 from sqlalchemy.orm import Session
 
-from node.inferences import queue_inference
+from node.inferences import inference_priority, queue_inference
 from node.ledger import now
-from schemas.settings import ResultObject
+from node.reading import without_results
+from schemas.settings import AllowedWaits, ResultObject
 from schemas.tables import Inference, Instance, Result, ResultImage, Series, StoredObject, Study, WorkState
 
 log = structlog.get_logger()
@@ -25,7 +26,9 @@ def wanted_objects(per_destination: Iterable[Sequence[ResultObject]]) -> set[Res
     return wanted.union(*per_destination)
 
 
-def plan_results(session: Session, bundle_digest: str, wanted: set[ResultObject], limit: int = 100) -> int:
+def plan_results(
+    session: Session, bundle_digest: str, wanted: set[ResultObject], waits: AllowedWaits, limit: int = 100
+) -> int:
     """Plan the next version of every study that is complete and computed; returns how many were planned.
 
     A study is complete when its association was released or it has been quiet (study.result_due_at has come). It
@@ -55,12 +58,14 @@ def plan_results(session: Session, bundle_digest: str, wanted: set[ResultObject]
     planned = 0
     for study in ready:
         study.result_due_at = None
+        # Of a study whose every analysis failed this is the only thing that changes.
+        study.changed_at = now()
         rows = session.execute(
             _selected_images(bundle_digest).where(Series.study_id == study.id).order_by(Instance.id)
         ).all()
         images = [(instance, inference) for instance, inference in rows]
         if not images:
-            _withdraw(session, study)
+            _withdraw(session, study, waits)
         elif any(inference.state == WorkState.DONE for _, inference in images):
             planned += _plan(session, study, bundle_digest, images, wanted)
     return planned
@@ -88,14 +93,14 @@ def _queue_missing(session: Session, complete: ColumnElement[bool], bundle_diges
         .limit(limit)
     ).all()
     for instance, _ in missing:
-        queue_inference(session, instance.pixel_digest, instance.file_sha256, bundle_digest)
+        priority = inference_priority(instance.series.study)
+        queue_inference(session, instance.pixel_digest, instance.file_sha256, bundle_digest, priority)
 
 
-def _withdraw(session: Session, study: Study) -> None:
+def _withdraw(session: Session, study: Study, waits: AllowedWaits) -> None:
     """A correction has left no image to analyse: what was said of the study no longer holds."""
     session.execute(update(Result).where(Result.study_id == study.id).values(current=False))
-    study.urgency = None
-    study.malpositioned_tube = None
+    without_results(study, waits)
     log.warning("no image of the study is analysed any more; its results are withdrawn", study=study.study_instance_uid)
 
 

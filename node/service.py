@@ -14,6 +14,7 @@ from node.logs import configure_logs
 from node.object_store import FolderObjectStore
 from node.presence import present
 from node.queue import ANALYSIS, Publisher
+from node.reading import reschedule
 from node.reception import ReceptionDesk, ServedBundle
 from node.reconciliation import reconcile
 from node.sweep import Sweep
@@ -43,6 +44,7 @@ class Node:
     def start(self) -> None:
         """Migrate, reconcile, listen."""
         upgrade(self.ledger)
+        self.ledger.write(lambda session: reschedule(session, self._settings.triage.allowed_minutes))
         found = reconcile(self.ledger, self.store, self.desk)
         log.info("reconciled", recorded=found.recorded, missing=len(found.missing))
         self._server.start()

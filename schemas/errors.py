@@ -86,6 +86,10 @@ class WorkerProcessLostError(ChexnodeError):
     retryable = True
 
 
+class LedgerError(ChexnodeError):
+    """The ledger cannot be migrated."""
+
+
 class LeaseLostError(ChexnodeError):
     """The lease on this work has passed to somebody else; what was computed is thrown away."""
 
@@ -98,6 +102,12 @@ class DeliveryError(ChexnodeError):
 
 class DeliveryRefusedError(ChexnodeError):
     """The destination refused the object for good."""
+
+
+class StudyNotFoundError(ChexnodeError):
+    """There is no such study."""
+
+    http_status = 404
 
 
 class PeerError(ChexnodeError):

@@ -28,6 +28,14 @@ class Urgency(StrEnum):
     ROUTINE = "routine"
 
 
+class OrderPriority(StrEnum):
+    """How soon the one who ordered the study wants it read (Requested Procedure Priority, PS3.3 C.4.11)."""
+
+    STAT = "stat"
+    HIGH = "high"
+    ROUTINE = "routine"
+
+
 class Point(_Document):
     x: float
     y: float

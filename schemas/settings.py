@@ -94,6 +94,8 @@ class OrthancDestination(_Destination):
     url: str
     username: str | None = None
     password: SecretStr | None = None
+    #: Its page as the readers' browsers reach it, for links where there is no viewer; empty: `url`.
+    page_url: str = ""
     #: Path of the DICOMweb root below `url`.
     dicomweb_root: str = "dicom-web"
     #: User metadata (1024 to 65535) on the study that carries the urgency where labels are not to be had.
@@ -122,6 +124,60 @@ class SegmentationGeometry(StrEnum):
 
 class ResultSettings(_Section):
     segmentation_geometry: SegmentationGeometry = SegmentationGeometry.PLANES
+
+
+class AllowedWaits(_Section):
+    """How long a study of each urgency may wait for its reader, minutes, from when it came."""
+
+    immediate: Annotated[float, Field(gt=0)] = 15.0
+    urgent: Annotated[float, Field(gt=0)] = 60.0
+    soon: Annotated[float, Field(gt=0)] = 240.0
+    #: The bound that no study waits longer than without standing first.
+    routine: Annotated[float, Field(gt=0)] = 1440.0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        waits = [self.immediate, self.urgent, self.soon, self.routine]
+        if waits != sorted(waits):
+            raise ValueError("a more urgent study may not be allowed a longer wait than a less urgent one")
+        return self
+
+
+class TriageSettings(_Section):
+    """The order of the worklist (docs/decisions/010-worklist.md)."""
+
+    allowed_minutes: AllowedWaits = Field(default_factory=AllowedWaits)
+    #: A study whose Study Date and Time is older than this when it comes is a prior or a migration: analysed after
+    #: everything else, and never listed. Studies without a date are listed.
+    backfill_after_hours: Annotated[float, Field(gt=0)] = 72.0
+    #: Senders of priors and migrations, whatever the date.
+    backfill_calling_ae_titles: list[AeTitle] = Field(default_factory=list)
+
+
+class PageSettings(_Section):
+    """The worklist page and its API (`chexnode page`)."""
+
+    #: Address to listen on. Until accounts exist only this host is answered, whatever is set here.
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    #: PEM files for HTTPS; without them put a proxy that speaks HTTPS in front before others may log in.
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    #: Addresses of proxies in front whose X-Forwarded-For and -Proto are believed.
+    trusted_proxies: list[str] = Field(default_factory=list)
+    #: A login ends after this long, and after this long without a click.
+    session_hours: Annotated[float, Field(gt=0)] = 12.0
+    idle_minutes: Annotated[float, Field(gt=0)] = 60.0
+    #: Failed logins of one name, or from one address, within a quarter of an hour, after which it has to wait.
+    failed_logins: Annotated[int, Field(ge=1)] = 5
+    #: Folder of the OHIF build; empty: where `make viewer` puts it.
+    viewer: Path | None = None
+
+    @model_validator(mode="after")
+    def _certificate_has_key(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together")
+        return self
 
 
 class WorkerSettings(_Section):
@@ -176,6 +232,8 @@ class Settings(BaseSettings):
     dicom: DicomSettings = Field(default_factory=DicomSettings)
     study: StudySettings = Field(default_factory=StudySettings)
     results: ResultSettings = Field(default_factory=ResultSettings)
+    triage: TriageSettings = Field(default_factory=TriageSettings)
+    page: PageSettings = Field(default_factory=PageSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     work: WorkSettings = Field(default_factory=WorkSettings)
     destinations: list[Destination] = Field(default_factory=list)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from schemas.result import Urgency
+from schemas.result import OrderPriority, Urgency
 from schemas.settings import ResultObject
 
 
@@ -36,6 +36,26 @@ class WorkState(StrEnum):
     DONE = "done"
     #: Given up, with the reason in `error`.
     FAILED = "failed"
+
+
+class ReadState(StrEnum):
+    """How far the reading of a listed study is."""
+
+    NEW = "new"
+    #: Somebody has looked at it.
+    OPENED = "opened"
+    READ = "read"
+
+
+class Role(StrEnum):
+    """What an account may do; each role includes the ones before it."""
+
+    #: See the worklist, the studies and the viewer; mark studies.
+    READER = "reader"
+    #: Run the checks.
+    OPERATOR = "operator"
+    #: See the access log.
+    ADMIN = "admin"
 
 
 def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
@@ -80,17 +100,45 @@ class Study(Base):
     study_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
     patient_id: Mapped[str] = mapped_column(Text, default="")
     accession_number: Mapped[str] = mapped_column(Text, default="")
+    #: As in the header, decoded; for the worklist alone: messages and logs name a study by its UID.
+    patient_name: Mapped[str] = mapped_column(Text, default="")
+    patient_birth_date: Mapped[str] = mapped_column(String(8), default="")
+    patient_sex: Mapped[str] = mapped_column(String(16), default="")
+    study_description: Mapped[str] = mapped_column(Text, default="")
+    #: Study Date and Time as YYYYMMDDHHMMSS, the department's local time; shorter where the header has no more.
+    study_date_time: Mapped[str] = mapped_column(String(14), default="")
+    #: What the search looks in: names and numbers, NFKC and case-folded (node/worklist.py).
+    search_text: Mapped[str] = mapped_column(Text, default="")
     first_received_at: Mapped[float] = mapped_column(Double)
     last_received_at: Mapped[float] = mapped_column(Double)
     #: When the next study result is to be planned; NULL while nothing has changed since the last one.
     result_due_at: Mapped[float | None] = mapped_column(Double, index=True)
+    order_priority: Mapped[str] = mapped_column(String(16), default=OrderPriority.ROUTINE)
+    #: Of the current results and the order's priority.
+    urgency: Mapped[str] = mapped_column(String(16), default=Urgency.ROUTINE)
     #: Of the current results; NULL before the first.
-    urgency: Mapped[str | None] = mapped_column(String(16))
     malpositioned_tube: Mapped[bool | None] = mapped_column()
+    #: From when on it waits for its reader; NULL: never listed (a prior, a migration, no chest radiograph).
+    waiting_since: Mapped[float | None] = mapped_column(Double)
+    #: The place in the worklist: waiting since + the allowed wait of its urgency; NULL when nobody has to read it.
+    due_at: Mapped[float | None] = mapped_column(Double, index=True)
+    read_state: Mapped[str] = mapped_column(String(16), default=ReadState.NEW)
+    #: Why a study that was read is new again; "" for all others.
+    reopened_reason: Mapped[str] = mapped_column(Text, default="")
+    opened_at: Mapped[float | None] = mapped_column(Double)
+    opened_by: Mapped[str] = mapped_column(String(64), default="")
+    read_at: Mapped[float | None] = mapped_column(Double, index=True)
+    read_by: Mapped[str] = mapped_column(String(64), default="")
+    #: Last change of anything that the worklist or the study's page shows (node/changes.py).
+    changed_at: Mapped[float] = mapped_column(Double, index=True)
 
     series: Mapped[list["Series"]] = relationship(back_populates="study")
 
-    __table_args__ = (_one_of("urgency", Urgency),)
+    __table_args__ = (
+        _one_of("urgency", Urgency),
+        _one_of("order_priority", OrderPriority),
+        _one_of("read_state", ReadState),
+    )
 
 
 class Series(Base):
@@ -217,6 +265,26 @@ class ResultImage(Base):
 
     instance: Mapped[Instance] = relationship()
     inference: Mapped[Inference] = relationship()
+    picture: Mapped["Picture | None"] = relationship(back_populates="result_image")
+
+
+class Picture(Work, Base):
+    """What the page shows of an image of a result: grey image, evidence maps, masks (workers/pictures.py)."""
+
+    __tablename__ = "picture"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    result_image_id: Mapped[int] = mapped_column(ForeignKey("result_image.id"), unique=True)
+    bundle_digest: Mapped[str] = mapped_column(String(64))
+    #: Object store key of the archive of pictures, once drawn.
+    sha256: Mapped[str | None] = mapped_column(String(64))
+
+    result_image: Mapped[ResultImage] = relationship(back_populates="picture")
+
+    __table_args__ = (
+        Index("ix_picture_claim", "state", "priority", "due_at"),
+        _one_of("state", WorkState),
+    )
 
 
 class StoredObject(Base):
@@ -287,3 +355,52 @@ class Process(Base):
     process_id: Mapped[int] = mapped_column()
     started_at: Mapped[float] = mapped_column(Double)
     seen_at: Mapped[float] = mapped_column(Double, index=True)
+
+
+class Account(Base):
+    """Somebody who may use the page (`chexnode user`)."""
+
+    __tablename__ = "account"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    role: Mapped[str] = mapped_column(String(16))
+    #: argon2id, in the PHC string format with its parameters.
+    password_hash: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[float] = mapped_column(Double)
+
+    __table_args__ = (_one_of("role", Role),)
+
+
+class LoginSession(Base):
+    """A login on the page. Neither the cookie nor the token of its forms can be read from here."""
+
+    __tablename__ = "login_session"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
+    #: SHA-256 of the cookie's secret.
+    token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[float] = mapped_column(Double)
+    #: Last request, to the minute.
+    seen_at: Mapped[float] = mapped_column(Double)
+
+    account: Mapped[Account] = relationship()
+
+
+class AccessEntry(Base):
+    """The access log: who logged in, saw or marked what, and who was refused."""
+
+    __tablename__ = "access_entry"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[float] = mapped_column(Double, index=True)
+    #: Account name; "" for this host without accounts. Of a failed login the name that was given.
+    account: Mapped[str] = mapped_column(String(64))
+    address: Mapped[str] = mapped_column(String(64))
+    #: login, login_failed, logout, worklist, study, state, viewer, refused.
+    action: Mapped[str] = mapped_column(String(16))
+    study_instance_uid: Mapped[str] = mapped_column(String(64), default="")
+    detail: Mapped[str] = mapped_column(Text, default="")
+
+    __table_args__ = (Index("ix_access_entry_failed_logins", "action", "at"),)

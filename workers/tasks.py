@@ -14,6 +14,7 @@ from node.leases import Commit, Lease, claim, complete, perform
 from node.ledger import Ledger, now
 from node.object_store import FolderObjectStore
 from node.queue import Publisher, delivery_queue, stopping
+from node.reading import result_committed
 from node.results_planning import make_current, plan_results, wanted_objects
 from schemas.bundle import Manifest
 from schemas.identity import software_version
@@ -58,6 +59,7 @@ class Tasks:
         self._engine = engine
         self._manifest = manifest
         self._digest = digest
+        self._waits = settings.triage.allowed_minutes
         self._wanted = wanted_objects(destination.objects for destination in settings.destinations)
 
     def work(self) -> None:
@@ -69,7 +71,7 @@ class Tasks:
             pass
 
     def _build_one(self) -> bool:
-        self._ledger.write(lambda session: plan_results(session, self._digest, self._wanted))
+        self._ledger.write(lambda session: plan_results(session, self._digest, self._wanted, self._waits))
         lease = claim(self._ledger, Result, self._work, self._work.attempts, Result.bundle_digest == self._digest)
         if lease is None:
             return False
@@ -183,8 +185,7 @@ class Tasks:
         result = session.get_one(Result, lease.row_id, populate_existing=True)
         make_current(session, result)
         study = session.get_one(Study, result.study_id)
-        study.urgency = document.urgency
-        study.malpositioned_tube = document.malpositioned_tube
+        result_committed(session, study, document, self._waits)
         objects = {each.sop_instance_uid: each for each in result.objects}
         for each in built.objects:
             row = objects[each.sop_instance_uid]

@@ -19,12 +19,13 @@ from node.reconciliation import reconcile
 from node.results_planning import plan_results, wanted_objects
 from schemas.bundle import Population
 from schemas.identity import MANUFACTURER
-from schemas.settings import ResultObject, Settings
+from schemas.settings import AllowedWaits, ResultObject, Settings
 from schemas.tables import Inference, Instance, Outcome, Reception, Result, StoredObject, Study, WorkState
 from tests.support.phantoms import write_phantom
 
 BUNDLE = ServedBundle("bundle", Population(minimum_age_years=18))
 WANTED = wanted_objects([])
+WAITS = AllowedWaits()
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def close(ledger: Ledger) -> None:
 
 def plan(ledger: Ledger) -> int:
     close(ledger)
-    return ledger.write(lambda session: plan_results(session, BUNDLE.digest, WANTED))
+    return ledger.write(lambda session: plan_results(session, BUNDLE.digest, WANTED, WAITS))
 
 
 def commit_result(ledger: Ledger) -> None:
@@ -209,11 +210,11 @@ def test_a_replaced_bundle_takes_over_what_is_pending(
     take(desk, store, tmp_path / "a.dcm")
     close(ledger)
     other = "another bundle"
-    assert ledger.write(lambda session: plan_results(session, other, WANTED)) == 0
+    assert ledger.write(lambda session: plan_results(session, other, WANTED, WAITS)) == 0
     with ledger.read() as session:
         assert set(session.scalars(select(Inference.bundle_digest))) == {BUNDLE.digest, other}
     finish_inferences(ledger)
-    assert ledger.write(lambda session: plan_results(session, other, WANTED)) == 1
+    assert ledger.write(lambda session: plan_results(session, other, WANTED, WAITS)) == 1
 
 
 def test_studies_that_wait_do_not_hide_one_that_is_ready(
@@ -227,7 +228,7 @@ def test_studies_that_wait_do_not_hide_one_that_is_ready(
         lambda session: session.execute(update(Inference).where(Inference.id == newest).values(state=WorkState.DONE))
     )
     close(ledger)
-    assert ledger.write(lambda session: plan_results(session, BUNDLE.digest, WANTED, limit=1)) == 1
+    assert ledger.write(lambda session: plan_results(session, BUNDLE.digest, WANTED, WAITS, limit=1)) == 1
 
 
 def test_a_correction_that_leaves_no_image_withdraws_the_result(
@@ -242,7 +243,7 @@ def test_a_correction_that_leaves_no_image_withdraws_the_result(
     assert plan(ledger) == 0
     with ledger.read() as session:
         study = session.scalars(select(Study)).one()
-        assert (study.urgency, study.malpositioned_tube) == (None, None)
+        assert (study.urgency, study.malpositioned_tube) == ("routine", None)
         assert session.scalars(select(Result.current)).all() == [False]
 
 
