@@ -1,6 +1,7 @@
 """Reception, planning and reconciliation on a ledger, without any process around them."""
 
 from collections.abc import Callable
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from time import monotonic
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from node.ledger import Ledger, now
 from node.object_store import FolderObjectStore
+from node.reading import mark
 from node.received import read_received
 from node.reception import Answer, ReceptionDesk, ServedBundle
 from node.reconciliation import reconcile
@@ -20,7 +22,7 @@ from node.results_planning import plan_results, wanted_objects
 from schemas.bundle import Population
 from schemas.identity import MANUFACTURER
 from schemas.settings import AllowedWaits, ResultObject, Settings
-from schemas.tables import Inference, Instance, Outcome, Reception, Result, StoredObject, Study, WorkState
+from schemas.tables import Inference, Instance, Outcome, ReadState, Reception, Result, StoredObject, Study, WorkState
 from tests.support.phantoms import write_phantom
 
 BUNDLE = ServedBundle("bundle", Population(minimum_age_years=18))
@@ -276,3 +278,67 @@ def test_the_same_data_set_in_another_file_heals_a_lost_one(
     with ledger.read() as session:
         assert session.scalars(select(Instance.file_sha256)).one() == found
         assert session.scalars(select(Inference.file_sha256)).one() == found
+
+
+def now_dated(dataset: Dataset) -> None:
+    dataset.StudyDate, dataset.StudyTime = datetime.now().strftime("%Y%m%d %H%M%S").split()
+
+
+def test_a_new_study_waits_for_its_reader_and_an_old_one_is_analysed_last_and_never_listed(
+    desk: ReceptionDesk, store: FolderObjectStore, ledger: Ledger, phantom: Dataset, tmp_path: Path
+) -> None:
+    old = phantom
+    take(desk, store, tmp_path / "a.dcm")  # dated long ago
+    new = write_phantom(tmp_path / "b.dcm", seed=2, rows=300, columns=300, change=now_dated)
+    take(desk, store, tmp_path / "b.dcm")
+    with ledger.read() as session:
+        studies = {each.study_instance_uid: each for each in session.scalars(select(Study))}
+        priorities = [each.priority for each in session.scalars(select(Inference).order_by(Inference.id))]
+    assert studies[old.StudyInstanceUID].waiting_since is None
+    assert studies[new.StudyInstanceUID].due_at is not None
+    assert priorities[0] > priorities[1]
+
+
+def test_what_may_be_a_chest_radiograph_is_listed_although_it_is_not_analysed(
+    desk: ReceptionDesk, store: FolderObjectStore, ledger: Ledger, tmp_path: Path
+) -> None:
+    def child(dataset: Dataset) -> None:
+        now_dated(dataset)
+        dataset.PatientAge = "004Y"
+        del dataset.PatientBirthDate
+
+    def hand(dataset: Dataset) -> None:
+        now_dated(dataset)
+        dataset.BodyPartExamined = "HAND"
+
+    for name, change, listed in (("child", child, True), ("hand", hand, False)):
+        header = write_phantom(tmp_path / f"{name}.dcm", rows=300, columns=300, change=change)
+        take(desk, store, tmp_path / f"{name}.dcm")
+        with ledger.read() as session:
+            study = session.scalars(select(Study).where(Study.study_instance_uid == header.StudyInstanceUID)).one()
+            assert (study.due_at is not None) is listed
+            assert session.scalars(select(Inference)).all() == []
+
+
+def test_a_new_image_of_a_study_that_was_read_brings_it_back_and_a_corrected_name_does_not(
+    desk: ReceptionDesk, store: FolderObjectStore, ledger: Ledger, tmp_path: Path
+) -> None:
+    first = write_phantom(tmp_path / "a.dcm", rows=300, columns=300, change=now_dated)
+    take(desk, store, tmp_path / "a.dcm")
+    ledger.write(lambda session: mark(session, [first.StudyInstanceUID], ReadState.READ, "x", WAITS))
+
+    def corrected(dataset: Dataset) -> None:
+        dataset.PatientName = "Corrected^Name"
+
+    take(desk, store, tmp_path / "a.dcm", corrected)
+    with ledger.read() as session:
+        study = session.scalars(select(Study)).one()
+    assert (study.patient_name, study.read_state, study.due_at) == ("Corrected^Name", "read", None)
+    assert study.search_text.startswith("corrected name")
+    write_phantom(tmp_path / "b.dcm", seed=3, rows=300, columns=300, study=first, change=now_dated)
+    take(desk, store, tmp_path / "b.dcm")
+    with ledger.read() as session:
+        study = session.scalars(select(Study)).one()
+    assert study.read_state == "new"
+    assert study.due_at is not None
+    assert "new image" in study.reopened_reason
