@@ -10,11 +10,14 @@ _LOOK_BACK_SECONDS = 10.0
 
 
 class Changes:
-    """Tells which studies changed since it was last asked."""
+    """Tells which studies changed since it was last asked; the first time, which changed within the last seconds.
+
+    So whoever looked at the ledger just before misses nothing.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._seen: set[tuple[str, float]] = self._latest()
+        self._seen: set[tuple[str, float]] = set()
 
     def take(self) -> set[str]:
         """Study Instance UIDs of the studies that changed since the last call."""

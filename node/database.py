@@ -15,12 +15,11 @@ from rich.table import Table
 from sqlalchemy import Connection, make_url, text
 
 import schemas.migrations
-from node.leases import make_due_again
+from node.leases import WORK_TABLES, make_due_again
 from node.ledger import Ledger, open_ledger
 from node.ledger_report import recent_problems, status_table
 from schemas.errors import LedgerError
 from schemas.settings import load_settings
-from schemas.tables import Delivery, Inference, Result
 
 #: Any number, the same in every process: PostgreSQL advisory lock under which one process migrates.
 _ADVISORY_LOCK = 0x43585244
@@ -144,9 +143,9 @@ def status_command() -> None:
 
 @db_group.command("retry")
 def retry_command() -> None:
-    """Take up again what was given up: analyses, results and deliveries, after their cause was mended."""
+    """Take up again what was given up: analyses, results, pictures and deliveries, after their cause was mended."""
     ledger = open_ledger(load_settings())
-    for table in (Inference, Result, Delivery):
+    for table in WORK_TABLES:
         rows = ledger.write(lambda session, table=table: make_due_again(session, table))  # type: ignore[misc]
         Console().print(f"{table.__tablename__}: {rows} due again")
 

@@ -27,7 +27,7 @@ from node.presence import present_roles
 from node.readback import read_back
 from node.send import send_files
 from node.supervisor import Part, Supervisor, check_port, only_one, stop_signals
-from node.up import make_supervisor
+from node.up import make_supervisor, page_address
 from schemas.errors import ChexnodeError
 from schemas.settings import SETTINGS_VARIABLE, OrthancDestination, Settings, load_settings
 from schemas.tables import Study
@@ -118,6 +118,9 @@ def _make_phantoms(folder: Path, console: Console) -> list[Path]:
         dataset.SeriesInstanceUID = generate_uid(prefix=None)
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
         dataset.StudyDescription = f"Phantom, {label}"
+        dataset.PatientName, dataset.PatientID = f"Phantom^{label.capitalize()}", f"PHANTOM-{number}"
+        # As if it were taken now: what is older than a few days would count as a prior.
+        dataset.StudyDate, dataset.StudyTime = time.strftime("%Y%m%d"), time.strftime("%H%M%S")
         path.unlink()
         path = target / "phantom.dcm"
         dataset.save_as(path)
@@ -131,6 +134,7 @@ def _wait_until_ready(supervisor: Supervisor, settings: Settings, orthanc_port: 
     conditions: list[tuple[str, Callable[[], bool]]] = [
         ("the receiver answers C-ECHO", lambda: _echo(settings)),
         ("the delivery worker is there", lambda: "delivery" in present_roles(ledger)),
+        ("the worklist page is there", lambda: "page" in present_roles(ledger)),
         (
             "the inference worker has loaded the model and passed its self-test",
             lambda: "worker" in present_roles(ledger),
@@ -208,6 +212,7 @@ def _addresses(settings: Settings, console: Console) -> None:
     dicom = settings.dicom
     command = Path(sys.executable).with_name("chexnode")
     lines = [
+        f"worklist      [bold]{page_address(settings)}[/]",
         f"DICOM node    [bold]{dicom.ae_title}[/] at {dicom.host}:{dicom.port} (calling AE title {CALLING_AE_TITLE})",
         f"send a file   {command} send FILE --as {CALLING_AE_TITLE} --to {dicom.ae_title}@{dicom.host}:{dicom.port}",
     ]

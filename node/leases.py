@@ -21,13 +21,14 @@ from node.ledger import Ledger, now
 from node.repeating import repeating
 from schemas.errors import ChexnodeError, LeaseLostError
 from schemas.settings import WorkSettings
-from schemas.tables import Delivery, Inference, Result, WorkState
+from schemas.tables import Delivery, Inference, Picture, Result, WorkState
 
 log = structlog.get_logger()
 
 #: Records the outcome of a job; calls complete() and so fails when the lease is lost.
 Commit: TypeAlias = Callable[[Session], None]
-WorkTable: TypeAlias = type[Inference] | type[Result] | type[Delivery]
+WorkTable: TypeAlias = type[Inference] | type[Result] | type[Picture] | type[Delivery]
+WORK_TABLES: tuple[WorkTable, ...] = (Inference, Result, Picture, Delivery)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,19 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from node.routing import RouteReason
-from schemas.tables import Delivery, Inference, Instance, Outcome, Reception, Result, StoredObject, Study, WorkState
+from schemas.tables import (
+    Delivery,
+    Inference,
+    Instance,
+    Outcome,
+    Picture,
+    Reception,
+    Result,
+    ResultImage,
+    StoredObject,
+    Study,
+    WorkState,
+)
 
 _LIMIT = 20
 
@@ -25,7 +37,12 @@ class Problem:
 def status_table(session: Session) -> Table:
     """Counts of studies, instances and of work by state."""
     table = Table("what", *(state.value for state in WorkState), "in all")
-    for name, work in (("analyses", Inference), ("results", Result), ("deliveries", Delivery)):
+    for name, work in (
+        ("analyses", Inference),
+        ("results", Result),
+        ("pictures", Picture),
+        ("deliveries", Delivery),
+    ):
         counts = dict(session.execute(select(work.state, func.count()).group_by(work.state)).tuples().all())
         cells = [str(counts.get(state, 0)) for state in WorkState]
         table.add_row(name, *cells, str(sum(counts.values())))
@@ -57,6 +74,15 @@ def recent_problems(session: Session) -> Iterator[Problem]:
         .limit(_LIMIT)
     ):
         yield Problem(result.study.study_instance_uid, "no result of the study", result.error)
+    undrawn = (
+        select(Instance, Picture)
+        .join(ResultImage, ResultImage.instance_id == Instance.id)
+        .join(Picture, Picture.result_image_id == ResultImage.id)
+        .where(Picture.error != "", Picture.state != WorkState.DONE)
+    )
+    for instance, picture in session.execute(undrawn.order_by(Picture.id.desc()).limit(_LIMIT)):
+        what = "no pictures for the page" if picture.state == WorkState.FAILED else "pictures will be tried again"
+        yield Problem(instance.sop_instance_uid, what, picture.error)
     conflicts = select(Reception).where(Reception.outcome == Outcome.CONFLICT).order_by(Reception.id.desc())
     for reception in session.scalars(conflicts.limit(_LIMIT)):
         yield Problem(reception.sop_instance_uid, "kept, not used", reception.detail)

@@ -1,15 +1,16 @@
 """A reading room in numbers: studies arrive, wait in an order, and are read by the radiologists on duty.
 
-Used by `chexnode triage simulate` (node/triage_command.py) to show what an order of the worklist costs and gains.
-Pure: a queue without pre-emption, first-come or by urgency (Cobham, Oper Res 1954;2:70-76), with the product's bound on
-waiting. Queues of this kind for triage devices: Thompson et al., Queueing Syst 2024;108:579-610. The bound against the
-sinking of missed disease: Baltruschat et al., Eur Radiol 2021;31:3837-3845.
-Times are minutes, from a Monday 00:00 on.
+Used by `chexnode triage simulate` (node/triage_command.py) to show what an order of the worklist gains and costs. A
+queue without pre-emption, first-come or by urgency (Cobham, J Oper Res Soc Am 1954;2:70-76), as others use it for
+triage devices (Thompson et al., Queueing Syst 2024;108:579-610), and with the product's bound on waiting, against the
+sinking of what the flag misses (Baltruschat et al., Eur Radiol 2021;31:3837-3845). Pure; times are minutes from a
+Monday 00:00 on.
 """
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from heapq import heappop, heappush
@@ -98,6 +99,15 @@ class WeekProfile:
                 return ahead * HOUR
         return math.inf
 
+    def minutes_between(self, begin: float, end: float) -> float:
+        """Value times minutes from `begin` to `end`: for radiologists, the minutes that they are there."""
+        total, clock = 0.0, begin
+        while clock < end:
+            until = min(self.next_change(clock), end)
+            total += self.at(clock) * (until - clock)
+            clock = until
+        return total
+
 
 def read_all(studies: Sequence[ArrivingStudy], radiologists: WeekProfile, place: Place) -> list[float]:
     """Minutes that each study waits until its reading begins, in the order of `studies`.
@@ -152,6 +162,22 @@ def read_all(studies: Sequence[ArrivingStudy], radiologists: WeekProfile, place:
 
 
 @dataclass(frozen=True)
+class Replication:
+    """The same studies, with the same readings, under every order."""
+
+    studies: Sequence[ArrivingStudy]
+    #: Minutes until the reading begins, in the order of `studies`.
+    waits: Mapping[Order, Sequence[float]]
+
+
+def read_in_every_order(
+    studies: Sequence[ArrivingStudy], radiologists: WeekProfile, allowed: AllowedWaits
+) -> Replication:
+    """The waits of these studies, which come by time of arrival, under each order."""
+    return Replication(studies, {order: read_all(studies, radiologists, place_by(order, allowed)) for order in Order})
+
+
+@dataclass(frozen=True)
 class Scenario:
     """A department, its patients and the flag. Shares are 0..1.
 
@@ -193,6 +219,17 @@ class Scenario:
         """Among all studies without a malpositioned tube."""
         well_placed = self.tubes - self.prevalence
         return 1 - well_placed * (1 - self.specificity) / (1 - self.prevalence) if self.prevalence < 1 else math.nan
+
+
+def simulate(scenario: Scenario, days: int, allowed: AllowedWaits, seed: str) -> Replication:
+    """Those who come within `days`, after a week in which the list fills and before one that is not counted either.
+
+    The week after keeps the last ones from being read without company.
+    """
+    ends = WEEK + days * DAY
+    whole = read_in_every_order(arriving_studies(scenario, ends + WEEK, seed), scenario.radiologists, allowed)
+    counted = slice(*(bisect_left(whole.studies, time, key=lambda study: study.arrived) for time in (WEEK, ends)))
+    return Replication(whole.studies[counted], {order: waits[counted] for order, waits in whole.waits.items()})
 
 
 def arriving_studies(scenario: Scenario, minutes: float, seed: str) -> list[ArrivingStudy]:

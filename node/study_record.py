@@ -117,10 +117,7 @@ def read_study(session: Session, study_instance_uid: str) -> StudyRecord:
 def _analysed(row: Row, instances: list[Instance], inferences: list[Inference]) -> list[AnalysedImage]:
     results = {each.sop_instance_uid: each for each in row.document.images} if row.document else {}
     failures = {each.pixel_digest: each.error for each in inferences if each.state == WorkState.FAILED}
-    if row.document:
-        failed = {each.sop_instance_uid: each.reason for each in row.document.failed}
-    else:
-        failed = {}
+    failed = {each.sop_instance_uid: each.reason for each in row.document.failed} if row.document else {}
     return [
         AnalysedImage(
             each,

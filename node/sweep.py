@@ -6,12 +6,12 @@ import structlog
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from node.leases import WorkTable, claimable, give_up_abandoned
+from node.leases import WORK_TABLES, WorkTable, claimable, give_up_abandoned
 from node.ledger import Ledger, now
 from node.object_store import FolderObjectStore
 from node.queue import ANALYSIS, HINTS, Publisher, delivery_queue
 from schemas.settings import Settings
-from schemas.tables import Delivery, Inference, Result, Study
+from schemas.tables import Delivery, Inference, Picture, Result, Study
 
 log = structlog.get_logger()
 
@@ -58,7 +58,7 @@ class Sweep(threading.Thread):
         return work.delivery_attempts if table is Delivery else work.attempts
 
     def _give_up_abandoned(self, session: Session) -> None:
-        for table in (Inference, Result, Delivery):
+        for table in WORK_TABLES:
             given_up = give_up_abandoned(session, table, self._attempts(table))
             if given_up:
                 log.error("given up after repeated deaths", table=table.__tablename__, rows=given_up)
@@ -69,7 +69,7 @@ class Sweep(threading.Thread):
             return session.scalar(query) or 0
 
         complete = session.scalar(select(func.count()).select_from(Study).where(Study.result_due_at <= now())) or 0
-        due = {ANALYSIS: rows(Inference) + rows(Result) + complete}
+        due = {ANALYSIS: rows(Inference) + rows(Result) + rows(Picture) + complete}
         for destination in self._settings.destinations:
             due[delivery_queue(destination.name)] = rows(Delivery, Delivery.destination == destination.name)
         return due

@@ -17,15 +17,23 @@ from schemas.settings import Settings, load_settings
 
 def node_parts(settings: Settings) -> list[Part]:
     """The processes of a node with these settings."""
-    parts = [chexnode_part("node", "node"), chexnode_part("worker", "worker")]
+    parts = [chexnode_part("node", "node"), chexnode_part("page", "page"), chexnode_part("worker", "worker")]
     if settings.destinations:
         parts.append(chexnode_part("delivery", "delivery"))
     return parts
 
 
+def page_address(settings: Settings) -> str:
+    """Where the worklist page is, as a browser on this host reaches it."""
+    page = settings.page
+    host = "127.0.0.1" if page.host in ("0.0.0.0", "::", "") else page.host
+    return f"{'https' if page.tls_certificate else 'http'}://{host}:{page.port}/"
+
+
 def make_supervisor(settings: Settings, before: Sequence[Part] = ()) -> Supervisor:
     """Prepare home folder, broker and ledger, and the supervisor of all parts. Raises PortInUseError early."""
-    dicom = settings.dicom
+    dicom, page = settings.dicom, settings.page
+    check_port(page.host, page.port, "The worklist page", "CHEXNODE_PAGE__PORT (page.port)")
     check_port(dicom.host, dicom.port, "The DICOM receiver", "CHEXNODE_DICOM__PORT (dicom.port)")
     if not settings.broker_url:
         empty_file_broker(settings)
@@ -35,7 +43,7 @@ def make_supervisor(settings: Settings, before: Sequence[Part] = ()) -> Supervis
 
 @click.command("up")
 def up_command() -> None:
-    """Run the whole node on this host until Ctrl-C: receiver, sweep, inference worker and delivery.
+    """Run the whole node on this host until Ctrl-C: receiver, worklist page, inference worker and delivery.
 
     Parts that die are restarted. Their logs are in HOME/logs.
     """
@@ -61,6 +69,7 @@ def up_command() -> None:
                     supervisor.check()
                     time.sleep(0.2)
                 console.print(f"ready: [bold]{dicom.ae_title}[/] listens on {dicom.host}:{dicom.port}")
+                console.print(f"worklist: {page_address(settings)}", soft_wrap=True)
                 supervisor.serve()
         except KeyboardInterrupt:
             console.print("stopping")

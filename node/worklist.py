@@ -55,7 +55,7 @@ class Row:
     study: Study
     #: Its current result.
     document: StudyResult | None
-    #: Picture of each analysed image that has one, by SOP Instance UID.
+    #: Pictures of each analysed image, drawn or not yet, by SOP Instance UID.
     pictures: dict[str, Picture]
     #: Why there is no result and none is to come, one sentence; "" otherwise.
     not_analysed: str
@@ -169,7 +169,7 @@ def read_rows(session: Session, studies: Sequence[Study], at: float) -> list[Row
         select(ResultImage.result_id, Instance.sop_instance_uid, Picture)
         .join(Picture, Picture.result_image_id == ResultImage.id)
         .join(Instance, ResultImage.instance_id == Instance.id)
-        .where(ResultImage.result_id.in_([result.id for result in results.values()]), Picture.sha256.is_not(None))
+        .where(ResultImage.result_id.in_([result.id for result in results.values()]))
     ):
         pictures.setdefault(result_id, {})[sop_instance_uid] = picture
     reasons = _not_analysed(session, [each for each in ids if each not in results])

@@ -120,3 +120,57 @@ class PortInUseError(ChexnodeError):
 
 class AlreadyRunningError(ChexnodeError):
     """Another CheXNode uses this home folder."""
+
+
+class AccountError(ChexnodeError):
+    """The account cannot be made or changed so."""
+
+    http_status = 422
+
+
+class LoginNeededError(ChexnodeError):
+    """You are not logged in."""
+
+    http_status = 401
+
+
+class LoginFailedError(ChexnodeError):
+    """Name or password is wrong."""
+
+    http_status = 401
+
+
+class TooManyLoginsError(ChexnodeError):
+    """Too many logins failed."""
+
+    http_status = 429
+    retryable = True
+
+    def __init__(self, wait_seconds: int) -> None:
+        self.wait_seconds = wait_seconds
+        super().__init__(f"Try again in {-(-wait_seconds // 60)} min.")
+
+
+class NotAllowedError(ChexnodeError):
+    """Your account may not do that."""
+
+    http_status = 403
+
+
+class RefusedError(ChexnodeError):
+    """The page does not answer this request."""
+
+    http_status = 403
+
+
+class RequestTooLargeError(ChexnodeError):
+    """The request is too large."""
+
+    http_status = 413
+
+
+class PageBusyError(ChexnodeError):
+    """The page has too much to do at present."""
+
+    http_status = 503
+    retryable = True

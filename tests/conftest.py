@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
+from tests.support.browser import chromium
 from tests.support.live_node import LiveNode, orthanc_destination
 from tests.support.peers import Orthanc, Postgres, Redis
 
@@ -19,6 +21,13 @@ class Mode:
     name: str
     ledger_url: Callable[[], str]
     broker_url: Callable[[], str]
+
+
+@pytest.fixture(scope="session")
+def chromium_browser() -> Iterator[Browser]:
+    """One headless Chromium for the whole run; each test takes contexts of its own."""
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,17 @@
-"""What an inference worker does: analyse due images, plan and build due study results."""
+"""What an inference worker does: analyse due images, plan and build due study results, draw what the page shows."""
 
 from datetime import UTC, datetime
 from functools import partial
+from threading import BoundedSemaphore
 from time import perf_counter
 
 import structlog
 from pydicom.uid import Comprehensive3DSRStorage, generate_uid
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from node.delivery.worker import RANK
-from node.leases import Commit, Lease, claim, complete, perform
+from node.leases import Commit, Lease, claim, claimable, complete, perform
 from node.ledger import Ledger, now
 from node.object_store import FolderObjectStore
 from node.queue import Publisher, delivery_queue, stopping
@@ -20,14 +21,18 @@ from schemas.bundle import Manifest
 from schemas.identity import software_version
 from schemas.result import EngineReference, FailedImage
 from schemas.settings import ResultObject, Settings
-from schemas.tables import Delivery, Inference, Instance, Result, ResultImage, Study, Tracking, WorkState
+from schemas.tables import Delivery, Inference, Instance, Picture, Result, ResultImage, Study, Tracking, WorkState
 from workers.assembly import Assembly, AssemblyRequest, ImageRequest, assemble
 from workers.engine import Engine
+from workers.pictures import PicturesRequest, draw_pictures
 from workers.preparation import prepare
 from workers.processes import Processes
 from workers.results.source import ImageIdentity, Predecessor, ReportIdentity, tracking_keys
 
 log = structlog.get_logger()
+
+#: A picture that has waited so long goes before analyses of the same urgency, so that endless load cannot starve it.
+_PATIENCE_SECONDS = 10.0
 
 
 class Tasks:
@@ -61,13 +66,16 @@ class Tasks:
         self._digest = digest
         self._waits = settings.triage.allowed_minutes
         self._wanted = wanted_objects(destination.objects for destination in settings.destinations)
+        # At most half of the threads and processes draw; the rest are there for the next study.
+        self._drawing = BoundedSemaphore(max(1, min(settings.worker.threads, settings.worker.processes) // 2))
 
     def work(self) -> None:
-        """Build due results and analyse due images until nothing is due or the worker stops.
+        """Build due results, draw due pictures and analyse due images until nothing is due or the worker stops.
 
-        Results first: a study that is computed must not wait behind a thousand priors that are not.
+        Results first: a study that is computed must not wait behind a thousand priors that are not. Pictures only when
+        no analysis is as urgent (`_picture_comes_first`).
         """
-        while not stopping.is_set() and (self._build_one() or self._analyse_one()):
+        while not stopping.is_set() and (self._build_one() or self._draw_one() or self._analyse_one()):
             pass
 
     def _build_one(self) -> bool:
@@ -79,6 +87,31 @@ class Tasks:
         for destination in self._settings.destinations:
             self._publisher.hint(delivery_queue(destination.name))
         return True
+
+    def _draw_one(self) -> bool:
+        if not self._drawing.acquire(blocking=False):
+            return False
+        try:
+            own = Picture.bundle_digest == self._digest
+            lease = claim(self._ledger, Picture, self._work, self._work.attempts, own, self._picture_comes_first())
+            if lease is None:
+                return False
+            perform(self._ledger, lease, self._work, self._work.attempts, partial(self._draw, lease))
+            return True
+        finally:
+            self._drawing.release()
+
+    def _picture_comes_first(self) -> ColumnElement[bool]:
+        """Condition: no due analysis is more urgent than the picture, nor as urgent unless the picture has waited."""
+        most_urgent = (
+            select(Inference.priority)
+            .where(claimable(Inference, self._work.attempts), Inference.bundle_digest == self._digest)
+            .order_by(Inference.priority)
+            .limit(1)
+            .scalar_subquery()
+        )
+        waited = Picture.due_at <= now() - _PATIENCE_SECONDS
+        return or_(most_urgent.is_(None), Picture.priority < most_urgent, and_(Picture.priority == most_urgent, waited))
 
     def _analyse_one(self) -> bool:
         own = Inference.bundle_digest == self._digest
@@ -205,6 +238,18 @@ class Tasks:
                             created_at=now(),
                         )
                     )
+        drawable = {image.sop_instance_uid for image in document.images}
+        session.add_all(
+            Picture(
+                result_image_id=image.id,
+                bundle_digest=self._digest,
+                priority=result.priority,
+                due_at=now(),
+                created_at=now(),
+            )
+            for image in result.images
+            if image.instance.sop_instance_uid in drawable
+        )
         log.info(
             "result committed",
             study=document.study_instance_uid,
@@ -212,6 +257,21 @@ class Tasks:
             urgency=document.urgency,
             malpositioned_tube=document.malpositioned_tube,
         )
+
+    def _draw(self, lease: Lease) -> Commit:
+        with self._ledger.read() as session:
+            image = session.get_one(Picture, lease.row_id).result_image
+            file_sha256, output_sha256 = image.file_sha256, image.inference.output_sha256
+            study_id = session.get_one(Result, image.result_id).study_id
+        assert output_sha256
+        request = PicturesRequest(self._store.path(file_sha256), self._store.get(output_sha256), self._manifest)
+        sha256 = self._store.put(self._processes.call(draw_pictures, request))
+
+        def commit(session: Session) -> None:
+            complete(session, lease, sha256=sha256)
+            session.execute(update(Study).where(Study.id == study_id).values(changed_at=now()))
+
+        return commit
 
 
 def _tracking_uids(session: Session, instance: Instance) -> dict[str, str]:

@@ -31,10 +31,13 @@ class LiveNode:
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
+        self.page_port = free_port()
+        self.page_url = f"http://127.0.0.1:{self.page_port}"
         self.settings = home / "chexnode.toml"
         self.settings.write_text(
             f'home = "{home}"\nledger_url = "{ledger_url}"\nbroker_url = "{broker_url}"\n'
             f'[dicom]\nport = {self.port}\ncalling_ae_titles = ["{CALLING}"]\n'
+            f"[page]\nport = {self.page_port}\n"
             "[work]\nlease_seconds = 3\nsweep_seconds = 0.2\n"
             f"{extra}\n{destinations}\n"
         )
@@ -43,7 +46,7 @@ class LiveNode:
         self.running: list[Running] = []
 
     def start(self, *parts: str) -> list[Running]:
-        """Start parts (node, worker, delivery) and wait until each is present."""
+        """Start parts (node, page, worker, delivery) and wait until each is present."""
         started = [self.launch([sys.executable, "-m", "schemas.command_line", part], part) for part in parts]
         self.wait_present(started, parts)
         return started

@@ -111,6 +111,13 @@ def upgrade() -> None:
         "WHERE EXISTS (SELECT 1 FROM instance JOIN series ON instance.series_id = series.id "
         "WHERE series.study_id = study.id AND instance.selected)"
     )
+    # The page wants pictures of what was analysed before, after everything else.
+    op.execute(
+        "INSERT INTO picture (result_image_id, bundle_digest, state, due_at, priority, attempts, error, created_at) "
+        "SELECT result_image.id, result.bundle_digest, 'due', 0, 1000, 0, '', 0 FROM result_image "
+        "JOIN result ON result_image.result_id = result.id JOIN inference ON result_image.inference_id = inference.id "
+        "WHERE result.current AND result.state = 'done' AND inference.state = 'done'"
+    )
 
 
 def downgrade() -> None:

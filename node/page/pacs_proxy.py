@@ -1,0 +1,304 @@
+"""The PACS for the viewer, under the page's own address: search (QIDO-RS) and retrieval (WADO-RS) of its DICOMweb root.
+
+The viewer asks here and not the PACS, so that the PACS's credentials stay in the node, its REST API stays closed to
+browsers, and no other origin is involved. Only GET of the resources of PS3.18 that `_RESOURCE` names is passed on.
+
+Orthanc's DICOMweb plugin (1.7 with Orthanc 1.10, measured in tests/viewer/test_pacs_proxy.py) takes the values of a
+search as they stand in the request, without percent-decoding (PS3.18 8.3.4 wants it), knows a list only by its commas,
+and refuses bytes beyond ASCII. So a value goes on as it is where it means the same decoded or not; any other search of
+studies is put to Orthanc's own /tools/find, whose answer becomes a list of Study Instance UIDs.
+"""
+
+import json
+import re
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import httpx
+import structlog
+from fastapi import APIRouter, FastAPI, HTTPException, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response, StreamingResponse
+
+from node.page.access_log import record
+from node.page.context import Page, page_of
+from node.page.viewer import pacs
+from node.page.visitor import Reader, Visitor
+from schemas.settings import OrthancDestination
+
+log = structlog.get_logger()
+
+PREFIX = "/pacs/"
+
+_UID = r"[0-9]{1,39}(?:\.[0-9]{1,39}){0,31}"
+#: Resources below the DICOMweb root (PS3.18 tables 10.4.1-1 and 10.6.1-1, and Orthanc's /bulk). No dots but those of
+#: UIDs, so that nothing climbs out of the root.
+_RESOURCE = re.compile(
+    rf"(?P<level>studies|series|instances)"
+    rf"|studies/{_UID}(?:/series/{_UID}(?:/instances/{_UID}(?:/frames/[0-9]+(?:,[0-9]+)*)?)?)?"
+    rf"(?:/(?:metadata|rendered|thumbnail|(?P<below>series|instances)))?"
+    rf"|studies/{_UID}/series/{_UID}/instances/{_UID}/bulk(?:data)?(?:/[0-9A-Fa-f]+)+"
+)
+#: Values that mean the same whether the PACS decodes them or not: neither %, +, & and # nor what has to be encoded.
+_PLAIN = re.compile(r"[A-Za-z0-9\-._~*^?:=@!$'()/;]*")
+_UID_LIST = re.compile(rf"{_UID}(?:[,\\]{_UID})*")
+_NAME_LIST = re.compile(r"[A-Za-z0-9]+(?:[,\\][A-Za-z0-9]+)*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_KEY = re.compile(r"[A-Za-z0-9.]{1,64}")
+#: Parameters of a search that match nothing (PS3.18 8.3.4.2 ff.).
+_CONTROLS = {"limit", "offset", "includefield", "fuzzymatching"}
+#: Studies that a search through /tools/find can have; more come only with a closer search.
+_FOUND = 100
+#: Longest JSON that is taken in whole to be rewritten.
+_JSON_BYTES = 128 << 20
+_JSON = ("application/dicom+json", "application/json")
+#: Headers of the PACS that are passed on; cookies, hop-by-hop headers and the server's name are not.
+_ANSWERED = ("content-type", "content-length", "content-encoding")
+_HEADERS = {
+    # Patients' data stay out of the disk cache of a shared workstation.
+    "Cache-Control": "private, no-store",
+    # Whatever a stored object holds: nothing of it runs as this page.
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+_CONNECTIONS = 48
+#: One row of the access log per visitor and study in this time; how many pairs are remembered.
+_VIEWING_SECONDS = 900.0
+_VIEWINGS = 10_000
+_SLOW = "The PACS does not answer in time."
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        client: httpx.AsyncClient | None = getattr(app.state, "pacs_client", None)
+        if client is not None:
+            await client.aclose()
+
+
+routes = APIRouter(lifespan=_lifespan)
+
+
+@routes.get(PREFIX + "{path:path}", include_in_schema=False)
+async def resource(request: Request, path: str, visitor: Reader) -> Response:
+    """A resource of the PACS's DICOMweb root."""
+    page = page_of(request)
+    destination = pacs(page.settings)
+    if destination is None:
+        raise HTTPException(404, "There is no PACS with DICOMweb here.")
+    matched = _RESOURCE.fullmatch(path)
+    if matched is None:
+        raise HTTPException(404, "No such resource: only search and retrieval by DICOMweb are passed on.")
+    if path.startswith("studies/"):
+        await _viewings(request.app).note(page, visitor, path.split("/")[1])
+    level = matched["level"] or matched["below"]
+    asked = _Query.parse(request.scope["query_string"], search=level is not None)
+    link = _Pacs(_client(request.app, destination), destination)
+    if asked.awkward:
+        if matched["level"] != "studies":
+            raise HTTPException(400, "The PACS cannot be searched for such a value below studies.")
+        found = await link.find_studies(asked)
+        if not found:
+            return Response("[]", headers=_HEADERS, media_type="application/dicom+json")
+        asked = asked.for_studies(found)
+    return await link.get(path, asked.encoded(), request.headers.get("accept", "*/*"))
+
+
+@dataclass(frozen=True)
+class _Query:
+    """A query string, decoded and checked."""
+
+    #: Parameters that match nothing: paging, fields, rendering.
+    controls: tuple[tuple[str, str], ...]
+    #: Attributes to match, with values as they are meant.
+    matches: tuple[tuple[str, str], ...]
+
+    @staticmethod
+    def parse(query_string: bytes, search: bool) -> "_Query":
+        """Raises HTTPException 400 for what no honest client sends."""
+        controls, matches = [], []
+        for part in query_string.split(b"&"):
+            if not part:
+                continue
+            raw_key, _, raw_value = part.partition(b"=")
+            try:
+                key, value = unquote_to_bytes(raw_key).decode(), unquote_to_bytes(raw_value).decode()
+            except UnicodeDecodeError as error:
+                raise HTTPException(400, "The query is not UTF-8.") from error
+            if not _KEY.fullmatch(key) or _CONTROL.search(value):
+                raise HTTPException(400, "The query holds what no attribute or value is made of.")
+            if search and key.lower() not in _CONTROLS:
+                matches.append((key, value))
+            elif _PLAIN.fullmatch(value.replace(",", "")):
+                controls.append((key, value))
+            else:
+                raise HTTPException(400, f"The value of {key} cannot be passed on.")
+        return _Query(tuple(controls), tuple(matches))
+
+    @property
+    def awkward(self) -> bool:
+        """Whether the PACS would misread a value."""
+        return any(_sent(key, value) is None for key, value in self.matches)
+
+    def for_studies(self, study_instance_uids: Sequence[str]) -> "_Query":
+        """The same search, as one for these studies."""
+        return _Query(self.controls, (("StudyInstanceUID", ",".join(study_instance_uids)),))
+
+    def encoded(self) -> str:
+        """The query string for the PACS; values that it would misread must be gone."""
+        pairs = [(key, _sent(key, value)) for key, value in self.matches] + list(self.controls)
+        return "&".join(f"{key}={value}" for key, value in pairs)
+
+
+def _sent(key: str, value: str) -> str | None:
+    """The value as the PACS understands it, None where there is no such form."""
+    if _UID_LIST.fullmatch(value) or (key in _LISTS and _NAME_LIST.fullmatch(value)):
+        # PS3.18 8.3.4.1: a list of UIDs, by commas or backslashes.
+        return value.replace("\\", ",")
+    return value if _PLAIN.fullmatch(value) else None
+
+
+#: Attributes of which the PACS takes a list (Modalities in Study).
+_LISTS = {"ModalitiesInStudy", "00080061"}
+
+
+class _Viewings:
+    """Who looked at which study of late: a row of the access log for each, not for each of its frames."""
+
+    def __init__(self) -> None:
+        self._noted: OrderedDict[tuple[str, ...], float] = OrderedDict()
+
+    async def note(self, page: Page, visitor: Visitor, study_instance_uid: str) -> None:
+        key = (visitor.name, visitor.address, visitor.session, study_instance_uid)
+        moment = time.monotonic()
+        if moment - self._noted.get(key, float("-inf")) < _VIEWING_SECONDS:
+            return
+        self._noted[key] = moment
+        self._noted.move_to_end(key)
+        if len(self._noted) > _VIEWINGS:
+            self._noted.popitem(last=False)
+        try:
+            await run_in_threadpool(record, page, visitor, "viewer", study_instance_uid)
+        except BaseException:
+            self._noted.pop(key, None)
+            raise
+
+
+def _viewings(app: FastAPI) -> _Viewings:
+    viewings: _Viewings | None = getattr(app.state, "pacs_viewings", None)
+    if viewings is None:
+        viewings = app.state.pacs_viewings = _Viewings()
+    return viewings
+
+
+def _client(app: FastAPI, destination: OrthancDestination) -> httpx.AsyncClient:
+    """The one client of this application; connections are kept and bounded."""
+    client: httpx.AsyncClient | None = getattr(app.state, "pacs_client", None)
+    if client is None:
+        password = destination.password.get_secret_value() if destination.password else ""
+        client = app.state.pacs_client = httpx.AsyncClient(
+            auth=(destination.username, password) if destination.username else None,
+            timeout=httpx.Timeout(destination.timeout_seconds, connect=min(5.0, destination.timeout_seconds)),
+            limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
+            # As stored: what would be packed here would be unpacked again a metre further on.
+            headers={"Accept-Encoding": "identity"},
+        )
+    return client
+
+
+class _Pacs:
+    """Requests to the PACS; every failure is an HTTPException that says whose it is."""
+
+    def __init__(self, client: httpx.AsyncClient, destination: OrthancDestination) -> None:
+        self._client = client
+        self._url = destination.url.rstrip("/")
+        self._root = f"{self._url}/{destination.dicomweb_root.strip('/')}"
+
+    async def get(self, path: str, query: str, accept: str) -> Response:
+        """GET of a resource below the DICOMweb root, streamed; JSON is rewritten to this proxy's addresses."""
+        url = httpx.URL(f"{self._root}/{path}")
+        target = url.raw_path + (f"?{query}".encode("ascii") if query else b"")
+        # The target as it is: httpx would encode again what the PACS does not decode.
+        request = self._client.build_request("GET", url, headers={"Accept": accept}, extensions={"target": target})
+        answer = await self._send(request)
+        if answer.headers.get("content-type", "").partition(";")[0].strip().lower() in _JSON:
+            return Response(await self._rewritten(answer), headers=_HEADERS, media_type=answer.headers["content-type"])
+        headers = {name: answer.headers[name] for name in _ANSWERED if name in answer.headers}
+        return StreamingResponse(_stream(answer), answer.status_code, {**headers, **_HEADERS})
+
+    async def find_studies(self, asked: _Query) -> list[str]:
+        """Study Instance UIDs of the studies that match, by Orthanc's own search."""
+        wanted = {
+            "Level": "Study",
+            "Expand": True,
+            "CaseSensitive": False,
+            "Limit": _FOUND,
+            "Query": {key: value.replace(",", "\\") if key in _LISTS else value for key, value in asked.matches},
+        }
+        answer = await self._send(self._client.build_request("POST", f"{self._url}/tools/find", json=wanted))
+        try:
+            found = json.loads(await _whole(answer))
+            return [str(each["MainDicomTags"]["StudyInstanceUID"]) for each in found]
+        except (ValueError, TypeError, KeyError) as error:
+            raise HTTPException(502, "The PACS's answer to a search is not understood.") from error
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        """The answer to the request, its body still to be read. Raises HTTPException unless it is a success."""
+        try:
+            answer = await self._client.send(request, stream=True)
+        except httpx.TimeoutException as error:
+            log.warning("the PACS is too slow", url=self._url, error=type(error).__name__)
+            raise HTTPException(504, _SLOW) from error
+        except httpx.HTTPError as error:
+            log.warning("the PACS cannot be reached", url=self._url, error=str(error))
+            raise HTTPException(502, "The PACS cannot be reached.") from error
+        if answer.is_success:
+            return answer
+        await answer.aclose()
+        status = answer.status_code
+        log.warning("the PACS refuses", path=request.url.path, status=status)
+        if status in (401, 403):
+            # Not passed on as it is: the browser would ask the reader for the PACS's password.
+            raise HTTPException(502, "The PACS refuses the node's credentials.")
+        if 400 <= status < 500:
+            raise HTTPException(status, f"The PACS answers HTTP {status}.")
+        raise HTTPException(502, f"The PACS answers HTTP {status}.")
+
+    async def _rewritten(self, answer: httpx.Response) -> bytes:
+        """JSON whose addresses of the PACS (Retrieve URL, BulkDataURI) are this proxy's."""
+        root = re.escape(urlsplit(self._root).path.strip("/"))
+        pattern = rb'"https?://[^"/\\]+/(?:[^"\\]*?/)?' + root.encode() + rb'/(studies/[^"\\]*)"'
+        return re.sub(pattern, b'"' + PREFIX.encode() + rb'\1"', await _whole(answer))
+
+
+async def _whole(answer: httpx.Response) -> bytes:
+    content = bytearray()
+    try:
+        async for part in _stream(answer, decoded=True):
+            content += part
+            if len(content) > _JSON_BYTES:
+                raise HTTPException(502, "The PACS's answer is too long.")
+    except httpx.TimeoutException as error:
+        raise HTTPException(504, _SLOW) from error
+    except httpx.HTTPError as error:
+        raise HTTPException(502, "The PACS stopped in the middle of its answer.") from error
+    return bytes(content)
+
+
+async def _stream(answer: httpx.Response, decoded: bool = False) -> AsyncIterator[bytes]:
+    """The body as it comes. An error in the middle ends the connection, so that the browser sees that it is short."""
+    try:
+        async for part in answer.aiter_bytes() if decoded else answer.aiter_raw():
+            yield part
+    except httpx.HTTPError as error:
+        log.warning("the PACS stopped in the middle", path=answer.request.url.path, error=type(error).__name__)
+        raise
+    finally:
+        await answer.aclose()

@@ -1,0 +1,104 @@
+"""How the pages say things: times, names, distances. Each function is a filter or a function of the templates."""
+
+import re
+from datetime import UTC, date, datetime
+from urllib.parse import urlencode
+
+from node.worklist import Selection
+from schemas.codes import Device, Finding, Segment
+from schemas.result import TipToCarina, TubeResult
+from schemas.tables import Study
+
+
+def duration(seconds: float) -> str:
+    """A length of time as a reader says it: "under a minute", "12 min", "3 h 05 min", "2 d 4 h"."""
+    minutes = int(abs(seconds) // 60)
+    if minutes < 1:
+        return "under a minute"
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes:02d} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"
+
+
+def clock(seconds: float | None, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Seconds since 1970 UTC as local time of this host; "" for None."""
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).astimezone().strftime(pattern)
+
+
+def person_name(value: str) -> str:
+    """A Person Name (PS3.5 6.2.1.2): "Yamada, Tarou · 山田 太郎 · やまだ たろう"."""
+    groups: list[str] = []
+    for group in value.split("="):
+        family, *others = (re.sub(r"\s+", " ", part).strip() for part in group.split("^"))
+        rest = " ".join(part for part in others if part)
+        # Ideographic and phonetic names are not written with a comma.
+        separator = ", " if group.isascii() or not groups else " "
+        groups.append(separator.join(part for part in (family, rest) if part))
+    return " · ".join(dict.fromkeys(group for group in groups if group))
+
+
+def dicom_time(value: str) -> str:
+    """YYYYMMDD[HHMM[SS]] as "2026-11-22 14:05"; what is no date as it stands."""
+    match = re.fullmatch(r"(\d{4})(\d{2})(\d{2})(?:(\d{2})(\d{2})\d{0,2})?", value)
+    if not match:
+        return value
+    year, month, day, hour, minute = match.groups()
+    return f"{year}-{month}-{day}" + (f" {hour}:{minute}" if hour else "")
+
+
+def age(study: Study) -> str:
+    """Age at the study, "66 y", for children under three "14 mo"; "" when the dates do not tell."""
+    try:
+        born = datetime.strptime(study.patient_birth_date, "%Y%m%d").date()
+        on = datetime.strptime(study.study_date_time[:8], "%Y%m%d").date()
+    except ValueError:
+        return ""
+    months = (on.year - born.year) * 12 + on.month - born.month - (on.day < born.day)
+    if months < 0 or born < date(1850, 1, 1):
+        return ""
+    return f"{months // 12} y" if months >= 36 else f"{months} mo"
+
+
+def tube_words(tube: TubeResult) -> str:
+    """A tube in one line: "Endotracheal tube abnormal, tip 96 mm above carina"."""
+    name = tube.device.code.meaning
+    if not tube.present:
+        return f"No {name.lower()}"
+    words = f"{name} {tube.position.value.replace('_', ' ')}" if tube.position else name
+    distance = tube.tip_to_carina
+    return words if distance is None else f"{words}, tip {distance_words(distance)}"
+
+
+def distance_words(distance: TipToCarina) -> str:
+    """ "96 mm above carina"; without a scale only the side."""
+    side = "above" if distance.pixels >= 0 else "below"
+    length = "" if distance.millimetres is None else f"{abs(distance.millimetres):.0f} mm "
+    return f"{length}{side} carina"
+
+
+def target_words(target: str) -> str:
+    """What an evidence map is of."""
+    if "." in target:
+        device, aspect = target.split(".", 1)
+        return f"{Device(device).code.meaning}: {aspect}"
+    return Finding(target).code.meaning
+
+
+def segment_words(segment: Segment) -> str:
+    return segment.code.meaning
+
+
+def query(selected: Selection, page: int | None = None) -> str:
+    """The query string of a selection, of another page of it where given."""
+    parts = {
+        "q": selected.search,
+        "show": selected.show.value,
+        "urgency": selected.urgency.value if selected.urgency else "",
+        "flagged": "true" if selected.flagged else "",
+        "page": str(selected.page if page is None else page),
+    }
+    return urlencode({name: value for name, value in parts.items() if value and value != "0"})

@@ -1,0 +1,134 @@
+"""Evidence maps lie where the attention was, glow by how focused it was, and read in every kind of colour vision."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tests.pictures.synthetic import GRID, SIZE, even, hot_patch
+from workers.evidence import SCALE, palette, peak, share_on_image, strength
+from workers.letterbox import Letterbox
+
+_PATCH = SIZE / GRID
+_LENGTHS = st.integers(30, 4000)
+
+#: Linear RGB as seen with a complete deficiency (Machado, Oliveira and Fernandes 2009, severity 1.0).
+VISIONS = {
+    "normal": np.eye(3),
+    "protanopia": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+    "tritanopia": np.array(
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
+    ),
+}
+
+
+def size_of(letterbox: Letterbox) -> tuple[int, int]:
+    """Width and height of a map, with a longest side of 256."""
+    factor = 256 / max(letterbox.rows, letterbox.columns)
+    return max(1, round(letterbox.columns * factor)), max(1, round(letterbox.rows * factor))
+
+
+@settings(deadline=None)
+@given(_LENGTHS, _LENGTHS, st.integers(0, GRID - 1), st.integers(0, GRID - 1))
+def test_a_hot_patch_glows_at_its_place_on_the_image(rows: int, columns: int, row: int, column: int) -> None:
+    letterbox = Letterbox(rows, columns, SIZE)
+    centre = np.array([[(column + 0.5) * _PATCH, (row + 0.5) * _PATCH]])
+    # All of the patch lies on the image.
+    assume(
+        letterbox.left <= centre[0, 0] - _PATCH / 2 and centre[0, 0] + _PATCH / 2 <= letterbox.left + letterbox.width
+    )
+    assume(letterbox.top <= centre[0, 1] - _PATCH / 2 and centre[0, 1] + _PATCH / 2 <= letterbox.top + letterbox.height)
+    width, height = size_of(letterbox)
+    attention = hot_patch(row, column)
+    places = strength(attention, letterbox, width, height)
+    assert places.shape == (height, width)
+    y, x = np.nonzero(places == places.max())
+    found = np.array([x.mean() + 0.5, y.mean() + 0.5]) * [columns / width, rows / height]
+    expected = letterbox.to_image(centre)[0]
+    # A pixel of the map; a patch at the edge of the input glows up to that edge.
+    outermost = {row, column} & {0, GRID - 1}
+    tolerance = (0.6 / GRID if outermost else 1.5 / 256) * max(rows, columns)
+    assert np.abs(found - expected).max() < tolerance
+    highest = peak(attention, letterbox)
+    assert (highest.at.x, highest.at.y) == pytest.approx(tuple(expected))
+    assert highest.height == pytest.approx(100, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(2048, 1706), (1706, 2048), (3000, 40), (40, 3000), (1, 5000), (5000, 1)]
+)
+def test_the_peak_is_on_the_image_however_little_of_the_input_that_is(rows: int, columns: int) -> None:
+    letterbox = Letterbox(rows, columns, SIZE)
+    generator = np.random.default_rng(0)
+    attention = generator.dirichlet(np.ones(GRID**2)).reshape(GRID, GRID).astype(np.float16)
+    width, height = size_of(letterbox)
+    assert strength(attention, letterbox, width, height).shape == (height, width)
+    at = peak(attention, letterbox).at
+    assert 0 <= at.x <= columns and 0 <= at.y <= rows
+    assert 0 < share_on_image(attention, letterbox) < 1
+
+
+def test_the_share_on_the_image_leaves_out_the_bars() -> None:
+    assert share_on_image(even(), Letterbox(100, 100, SIZE)) == pytest.approx(1)
+    assert share_on_image(even(), Letterbox(100, 50, SIZE)) == pytest.approx(0.5)
+    beside = Letterbox(1000, 250, SIZE)
+    assert share_on_image(hot_patch(12, 0, 10_000), beside) < 0.05
+    assert peak(hot_patch(12, 0, 10_000), beside).height == pytest.approx(1, abs=0.01)
+
+
+def test_attention_without_focus_is_not_shown_at_all() -> None:
+    letterbox = Letterbox(500, 400, SIZE)
+    assert strength(even(), letterbox, 205, 256).max() == 0
+    assert strength(hot_patch(12, 12, SCALE.lowest), letterbox, 205, 256).max() <= 1
+    opacities = palette()[1]
+    assert opacities[0] == 0
+
+
+def test_more_focus_glows_more_on_one_scale_for_all_maps() -> None:
+    letterbox = Letterbox(500, 400, SIZE)
+    heights = [2.5, 4.0, 8.0, 16.0, 32.0, 64.0]
+    brightest = [int(strength(hot_patch(12, 12, height), letterbox, 205, 256).max()) for height in heights]
+    assert brightest == sorted(set(brightest))
+    assert int(strength(hot_patch(12, 12, 500), letterbox, 205, 256).max()) >= 253
+
+
+def test_equal_places_have_equal_colours_whatever_the_grid() -> None:
+    coarse, fine = np.full((8, 8), 1 / 64), np.full((32, 32), 1 / 1024)
+    coarse[4, 4] = 10 / 64
+    fine[16:20, 16:20] = 10 / 1024
+    letterbox = Letterbox(256, 256, 256)
+    first, second = (strength(each, letterbox, 256, 256) for each in (coarse, fine))
+    assert abs(int(first.max()) - int(second[144, 144])) <= 8
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_the_colours_are_in_order_and_never_grey_for_anybody(vision: str) -> None:
+    colours, opacities = palette()
+    seen = lab(linear(colours) @ VISIONS[vision].T)
+    assert (np.diff(seen[:, 0]) > -0.2).all()
+    lightness = seen[::32, 0]
+    assert (np.diff(lightness) > 3).all()
+    assert np.hypot(seen[:, 1], seen[:, 2]).min() > 20
+    assert (np.diff(opacities.astype(int)) >= 0).all()
+    # The anatomy below stays visible.
+    assert opacities.max() <= 0.6 * 255
+
+
+def linear(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """sRGB uint8 [N, 3] as linear RGB 0..1 (IEC 61966-2-1)."""
+    value = colours / 255
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Linear RGB [N, 3] as CIELab under D65."""
+    matrix = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = np.clip(rgb, 0, 1) @ matrix.T / [0.9505, 1.0, 1.089]
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)

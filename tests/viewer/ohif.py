@@ -1,0 +1,154 @@
+"""OHIF in a browser tab, driven as a reader drives it, with everything that went wrong while it was open."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response
+
+from tests.support.processes import wait_for
+
+Pixels = NDArray[np.uint8]
+
+#: The canvas that the image is drawn on, and the layer of annotations above it.
+_CANVAS = "canvas.cornerstone-canvas"
+_ANNOTATIONS = "svg.svg-layer"
+#: Console messages of the pinned OHIF that mean nothing.
+_HARMLESS = ("dataSource=", "Metadata add skipped", "Download the React DevTools")
+
+#: Where arrow, link and label of an annotation are: OHIF draws an arrow (three lines that end at its tip), the label's
+#: group, and the line that links both.
+_ARROWS = """labels => labels.map(label => {
+    const arrow = label.previousElementSibling;
+    return {
+        text: [...label.querySelectorAll('tspan')].map(line => line.textContent).join('\\n'),
+        x: arrow?.tagName === 'line' ? Number(arrow.getAttribute('x2')) : null,
+        y: arrow?.tagName === 'line' ? Number(arrow.getAttribute('y2')) : null,
+    };
+})"""
+
+
+@dataclass(frozen=True)
+class Label:
+    """An annotation's label; `x`, `y` is the tip of its arrow in CSS pixels of the viewport, None without an arrow."""
+
+    text: str
+    x: float | None
+    y: float | None
+
+
+@dataclass
+class Ohif:
+    """A tab with OHIF at `root` (the page's address)."""
+
+    root: str
+    page: Page
+    #: Console errors, exceptions, failed requests and requests to anybody else.
+    problems: list[str] = field(default_factory=list)
+
+    @staticmethod
+    def start(browser: Browser, root: str, width: int = 1600, height: int = 1000) -> "Ohif":
+        context = browser.new_context(viewport={"width": width, "height": height})
+        ohif = Ohif(root, context.new_page())
+        ohif.page.on("console", ohif._on_console)
+        ohif.page.on("pageerror", lambda error: ohif.problems.append(f"exception: {error}"))
+        ohif.page.on("request", ohif._on_request)
+        ohif.page.on("response", ohif._on_response)
+        return ohif
+
+    def close(self) -> None:
+        self.page.context.close()
+
+    def open(self, href: str) -> None:
+        """Follow a study's link and wait until its image stands still on the screen."""
+        self.page.goto(self.root + href)
+        self.page.wait_for_selector(_CANVAS)
+        # Window level is shown once the image is.
+        self.page.get_by_text("W:").first.wait_for()
+        self.still()
+
+    def show_report(self, series_number: int) -> None:
+        """Double-click the report and wait until its annotations are drawn."""
+        self._double_click(series_number)
+        self.page.wait_for_selector(f"{_ANNOTATIONS} g[data-annotation-uid]", state="attached")
+        self.still()
+
+    def show_segmentation(self, series_number: int) -> None:
+        """Double-click the segmentation and wait until it is drawn over the image."""
+        before = self.image()
+        self._double_click(series_number)
+        wait_for("the segmentation is drawn", lambda: self._differs(before))
+        self.still()
+
+    def segment_names(self) -> list[str]:
+        """Names in the segmentation panel, which is opened for it."""
+        self.page.locator("[data-cy=panelSegmentation-btn]").click()
+        rows = self.page.locator("[data-cy=data-row]")
+        rows.first.wait_for()
+        return [text.strip() for text in rows.all_inner_texts()]
+
+    def labels(self) -> list[Label]:
+        groups = self.page.locator(f"{_ANNOTATIONS} g[data-annotation-uid]")
+        return [Label(each["text"], each["x"], each["y"]) for each in groups.evaluate_all(_ARROWS)]
+
+    def overlay(self) -> list[str]:
+        """Lines of text in the upper left corner of the image."""
+        return self.page.locator("[data-cy=viewport-overlay-top-left]").first.inner_text().splitlines()
+
+    def viewport(self) -> tuple[float, float, float, float]:
+        """Left, top, width and height of the image's viewport on the screen, CSS pixels."""
+        # OHIF replaces the viewport when another kind of series is shown.
+        box = wait_for("a viewport is there", lambda: self.page.locator(_CANVAS).first.bounding_box())
+        return box["x"], box["y"], box["width"], box["height"]
+
+    def image(self) -> Pixels:
+        """Screenshot of the viewport, uint8 [height, width, 3], with the image and segmentations on it alone."""
+        return self._screenshot(f"{_CANVAS} {{ visibility: visible !important }}")
+
+    def annotated(self) -> Pixels:
+        """The same with annotations."""
+        return self._screenshot(f"{_CANVAS}, {_ANNOTATIONS}, {_ANNOTATIONS} * {{ visibility: visible !important }}")
+
+    def still(self) -> None:
+        """Wait until three screenshots in a row are equal."""
+        seen: list[bytes] = []
+
+        def unchanged() -> bool:
+            seen.append(self.page.screenshot())
+            return len(seen) > 2 and seen[-1] == seen[-2] == seen[-3]
+
+        wait_for("the screen stands still", unchanged, 30, every=0.1)
+
+    def _screenshot(self, visible: str) -> Pixels:
+        left, top, width, height = self.viewport()
+        clip = {"x": left, "y": top, "width": width, "height": height}
+        style = f"* {{ visibility: hidden !important }} {visible}"
+        content = self.page.screenshot(clip=clip, style=style)  # type: ignore[arg-type]
+        return np.asarray(Image.open(BytesIO(content)).convert("RGB"))
+
+    def _differs(self, before: Pixels) -> bool:
+        now = self.image()
+        return now.shape != before.shape or bool(np.any(now != before))
+
+    def _double_click(self, series_number: int) -> None:
+        self.page.locator(f'[data-cy^=study-browser-thumbnail][data-series="{series_number}"]').first.dblclick()
+        # Out of the way: what the pointer stands on lights up.
+        self.page.mouse.move(2, 2)
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and not message.text.startswith(_HARMLESS):
+            self.problems.append(f"console: {message.text[:300]}")
+
+    def _on_request(self, request: Request) -> None:
+        if not request.url.startswith((self.root, "data:", f"blob:{self.root}")):
+            self.problems.append(f"request to somebody else: {request.url}")
+
+    def _on_response(self, response: Response) -> None:
+        if response.status >= 400:
+            self.problems.append(f"HTTP {response.status}: {response.url}")
+
+
+Opened = Callable[[str], Ohif]
