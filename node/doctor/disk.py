@@ -134,8 +134,8 @@ def _space(settings: Settings) -> Finding:
 
 def _studies(settings: Settings, free: int) -> str:
     """For how many studies the space is good, by the latest ones; "" when there is none to go by."""
-    store_root = settings.home / "objects"
-    if not store_root.is_dir():
+    root = settings.home / "objects"
+    if not (root / "incoming").is_dir():
         return ""
     try:
         with reach_ledger(settings) as ledger, ledger.read() as session:
@@ -143,7 +143,7 @@ def _studies(settings: Settings, free: int) -> str:
             stored = _stored(session, studies)
     except (LedgerUnavailableError, SQLAlchemyError):
         return ""
-    store = FolderObjectStore(store_root)
+    store = FolderObjectStore(root)
     paths = [store.path(sha256) for sha256 in stored]
     size = sum(path.stat().st_size for path in paths if path.is_file())
     if not size:

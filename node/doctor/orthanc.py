@@ -73,8 +73,10 @@ class _Examination:
             return
         yield judge(f"{name}.qido", self._qido)
         if store:
-            yield judge(f"{name}.stow", self._stow)
-            yield judge(f"{name}.find", self._find)
+            stored = judge(f"{name}.stow", self._stow)
+            yield stored
+            if stored.status == Status.OK:
+                yield judge(f"{name}.find", self._find)
         else:
             yield judge(f"{name}.stow", lambda: skipped("left out: no test object was to be stored"))
         called = judge(f"{name}.dicom-echo", self._echo)
@@ -152,7 +154,7 @@ class _Examination:
         except requests.RequestException as error:
             return failed(*self._unreachable(error))
         if not there:
-            return failed("the test object is not found", "See destination stow above; look at Orthanc's log.")
+            return failed("the test object is not found", "Look at Orthanc's log: it said that it stored the object.")
         return ok(f"the test object is found by {'QIDO-RS' if self._dicomweb else 'REST'}")
 
     def _echo(self) -> Finding:

@@ -54,7 +54,8 @@ def _echo(settings: Settings) -> Finding:
         if error.reason in (NoAssociation.CALLING_AE_TITLE, NoAssociation.CALLED_AE_TITLE):
             to_do = "It was started with other settings: restart chexnode node. Or it is another node: see ports.dicom."
             return failed(error.detail, to_do)
-        return failed(error.detail, error.to_do)
+        to_do = "ports.dicom says who has the port; if it is our own node, restart it and look at its log."
+        return failed(error.detail, to_do)
     if not version.startswith("CHEXNODE"):
         return failed(
             f"{peer} answers, but it is not CheXNode ({version or 'it does not say what it is'})",

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pydantic_settings import SettingsError as EnvironmentVariableError
-from sqlalchemy import func, select
+from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.doctor.reach_ledger import LedgerUnavailableError, reach_ledger
@@ -59,7 +59,7 @@ def passwords(settings: Settings | SettingsError) -> list[str]:
     """Every password of the settings, longest first, as written and as decoded from a URL."""
     if isinstance(settings, SettingsError):
         return []
-    found = set()
+    found = {make_url(settings.resolved_ledger_url).password or ""}
     urls = [settings.ledger_url, settings.broker_url]
     for destination in settings.destinations:
         if isinstance(destination, OrthancDestination):
@@ -67,10 +67,17 @@ def passwords(settings: Settings | SettingsError) -> list[str]:
             if destination.password:
                 found.add(destination.password.get_secret_value())
     for url in urls:
-        password = urlsplit(url).password
-        if password:
-            found |= {password, unquote(password)}
+        password = _url_password(url)
+        found |= {password, unquote(password)}
     return sorted(found - {""}, key=len, reverse=True)
+
+
+def _url_password(url: str) -> str:
+    """The password in a URL; "" for none."""
+    try:
+        return urlsplit(url).password or ""
+    except ValueError:
+        return ""  # no URL at all
 
 
 def _file(settings: Settings | SettingsError) -> Finding:
@@ -138,7 +145,7 @@ def _any_password(value: Any) -> bool:
         return bool(value.get("password")) or any(_any_password(each) for each in value.values())
     if isinstance(value, list):
         return any(_any_password(each) for each in value)
-    return isinstance(value, str) and "://" in value and bool(urlsplit(value).password)
+    return isinstance(value, str) and bool(_url_password(value))
 
 
 def _senders(settings: Settings) -> Finding:

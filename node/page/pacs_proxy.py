@@ -6,14 +6,16 @@ browsers, and no other origin is involved. Only GET of the resources of PS3.18 t
 Orthanc's DICOMweb plugin (1.7 with Orthanc 1.10, measured in tests/viewer/test_pacs_proxy.py) takes the values of a
 search as they stand in the request, without percent-decoding (PS3.18 8.3.4 wants it), knows a list only by its commas,
 and refuses bytes beyond ASCII. So a value goes on as it is where it means the same decoded or not; any other search of
-studies is put to Orthanc's own /tools/find, whose answer becomes a list of Study Instance UIDs.
+studies is put to Orthanc's own /tools/find, whose answer becomes a list of Study Instance UIDs. Its answers to a search
+are in Orthanc's default encoding, Latin-1, and lack all other letters: those of studies are completed the same way,
+since OHIF asks for a patient's studies by the Patient ID that it was answered.
 """
 
 import json
 import re
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -51,8 +53,17 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _KEY = re.compile(r"[A-Za-z0-9.]{1,64}")
 #: Parameters of a search that match nothing (PS3.18 8.3.4.2 ff.).
 _CONTROLS = {"limit", "offset", "includefield", "fuzzymatching"}
-#: Studies that a search through /tools/find can have; more come only with a closer search.
-_FOUND = 100
+#: Studies that a search through /tools/find can have; more come only with a closer search. OHIF asks for 101.
+_FOUND = 101
+_UTF_8 = "ISO_IR 192"
+#: Texts of a study in the answer to a search, with their keywords.
+_TEXTS = {
+    "00080050": "AccessionNumber",
+    "00080090": "ReferringPhysicianName",
+    "00081030": "StudyDescription",
+    "00100010": "PatientName",
+    "00100020": "PatientID",
+}
 #: Longest JSON that is taken in whole to be rewritten.
 _JSON_BYTES = 128 << 20
 _JSON = ("application/dicom+json", "application/json")
@@ -108,7 +119,8 @@ async def resource(request: Request, path: str, visitor: Reader) -> Response:
         if not found:
             return Response("[]", headers=_HEADERS, media_type="application/dicom+json")
         asked = asked.for_studies(found)
-    return await link.get(path, asked.encoded(), request.headers.get("accept", "*/*"))
+    accept = request.headers.get("accept", "*/*")
+    return await link.get(path, asked.encoded(), accept, complete=matched["level"] == "studies")
 
 
 @dataclass(frozen=True)
@@ -221,31 +233,51 @@ class _Pacs:
         self._url = destination.url.rstrip("/")
         self._root = f"{self._url}/{destination.dicomweb_root.strip('/')}"
 
-    async def get(self, path: str, query: str, accept: str) -> Response:
-        """GET of a resource below the DICOMweb root, streamed; JSON is rewritten to this proxy's addresses."""
+    async def get(self, path: str, query: str, accept: str, complete: bool = False) -> Response:
+        """GET of a resource below the DICOMweb root, streamed; JSON is rewritten to this proxy's addresses.
+
+        With `complete`, the answer to a search of studies gets the texts that the PACS's encoding could not hold.
+        """
         url = httpx.URL(f"{self._root}/{path}")
         target = url.raw_path + (f"?{query}".encode("ascii") if query else b"")
         # The target as it is: httpx would encode again what the PACS does not decode.
         request = self._client.build_request("GET", url, headers={"Accept": accept}, extensions={"target": target})
         answer = await self._send(request)
         if answer.headers.get("content-type", "").partition(";")[0].strip().lower() in _JSON:
-            return Response(await self._rewritten(answer), headers=_HEADERS, media_type=answer.headers["content-type"])
+            content = await self._rewritten(answer)
+            content = await self._completed(content) if complete else content
+            return Response(content, headers=_HEADERS, media_type=answer.headers["content-type"])
         headers = {name: answer.headers[name] for name in _ANSWERED if name in answer.headers}
         return StreamingResponse(_stream(answer), answer.status_code, {**headers, **_HEADERS})
 
     async def find_studies(self, asked: _Query) -> list[str]:
         """Study Instance UIDs of the studies that match, by Orthanc's own search."""
-        wanted = {
-            "Level": "Study",
-            "Expand": True,
-            "CaseSensitive": False,
-            "Limit": _FOUND,
-            "Query": {key: value.replace(",", "\\") if key in _LISTS else value for key, value in asked.matches},
-        }
+        query = {key: value.replace(",", "\\") if key in _LISTS else value for key, value in asked.matches}
+        return [each.study_instance_uid for each in await self._find(query)]
+
+    async def _completed(self, content: bytes) -> bytes:
+        """The answer to a search of studies with every letter of its texts (PS3.18 F.2; UTF-8)."""
+        try:
+            studies = json.loads(content)
+            short = {_first(study, "0020000D"): study for study in studies if _first(study, "00080005") != _UTF_8}
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise HTTPException(502, "The PACS's answer to a search is not understood.") from error
+        if not short:
+            return content
+        for found in await self._find({"StudyInstanceUID": "\\".join(short)}):
+            study = short.get(found.study_instance_uid, {})
+            study["00080005"] = {"vr": "CS", "Value": [_UTF_8]}
+            for tag, keyword in _TEXTS.items():
+                if tag in study and found.texts.get(keyword):
+                    study[tag]["Value"] = [_value(study[tag]["vr"], found.texts[keyword])]
+        return json.dumps(studies, ensure_ascii=False).encode()
+
+    async def _find(self, query: Mapping[str, str]) -> list["_Found"]:
+        wanted = {"Level": "Study", "Expand": True, "CaseSensitive": False, "Limit": _FOUND, "Query": query}
         answer = await self._send(self._client.build_request("POST", f"{self._url}/tools/find", json=wanted))
         try:
             found = json.loads(await _whole(answer))
-            return [str(each["MainDicomTags"]["StudyInstanceUID"]) for each in found]
+            return [_Found(str(each["MainDicomTags"]["StudyInstanceUID"]), _texts(each)) for each in found]
         except (ValueError, TypeError, KeyError) as error:
             raise HTTPException(502, "The PACS's answer to a search is not understood.") from error
 
@@ -276,6 +308,30 @@ class _Pacs:
         root = re.escape(urlsplit(self._root).path.strip("/"))
         pattern = rb'"https?://[^"/\\]+/(?:[^"\\]*?/)?' + root.encode() + rb'/(studies/[^"\\]*)"'
         return re.sub(pattern, b'"' + PREFIX.encode() + rb'\1"', await _whole(answer))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A study that /tools/find has, with its main attributes by keyword."""
+
+    study_instance_uid: str
+    texts: Mapping[str, str]
+
+
+def _texts(study: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    return {**study["PatientMainDicomTags"], **study["MainDicomTags"]}
+
+
+def _first(attributes: Mapping[str, Mapping[str, Sequence[str]]], tag: str) -> str:
+    return attributes[tag]["Value"][0]
+
+
+def _value(vr: str, text: str) -> str | dict[str, str]:
+    """A value in the DICOM JSON Model (PS3.18 F.2.2): a person's name is an object of its groups."""
+    if vr != "PN":
+        return text
+    groups = zip(("Alphabetic", "Ideographic", "Phonetic"), text.split("="), strict=False)
+    return {group: name for group, name in groups if name}
 
 
 async def _whole(answer: httpx.Response) -> bytes:

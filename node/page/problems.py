@@ -1,6 +1,7 @@
 """Answers to requests that come to nothing: a page for people, problem JSON (RFC 9457) for programs.
 
-Neither holds a traceback, and of the server's own faults (5xx) neither holds details: they may name a patient.
+Neither holds a traceback, and of the server's own faults (5xx) neither holds details: they may name a patient. That the
+page is busy is no fault, and says with what.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from node.page.headers import protect
 from node.page.rendering import render
 from node.page.visitor import visitor_of
-from schemas.errors import ChexnodeError, LoginFailedError, LoginNeededError, TooManyLoginsError
+from schemas.errors import ChexnodeError, LoginFailedError, LoginNeededError, PageBusyError, TooManyLoginsError
 
 log = structlog.get_logger()
 
@@ -123,7 +124,7 @@ def _chexnode_problem(request: Request, error: ChexnodeError) -> Response:
     headers = {"Retry-After": str(_BUSY_SECONDS)} if error.retryable else {}
     if isinstance(error, TooManyLoginsError):
         headers = {"Retry-After": str(error.wait_seconds)}
-    if error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, PageBusyError):
         log.error("request failed", error=type(error).__name__, route=_route(request), exc_info=error)
         return problem(request, error.http_status, sentence, headers=headers)
     if not isinstance(error, LoginFailedError | TooManyLoginsError):

@@ -13,7 +13,7 @@ import pytest
 from node.delivery.orthanc import TimedOrthanc
 from node.doctor.checks import run_checks
 from node.doctor.verdict import Status, Verdict
-from node.local_orthanc import find_orthanc, orthanc_part, wait_alive
+from node.local_orthanc import find_orthanc, orthanc_part
 from schemas.errors import SettingsError
 from schemas.settings import OrthancDestination, Settings
 from tests.support.processes import Running, free_port, wait_for
@@ -43,10 +43,8 @@ class ConfiguredOrthanc:
         configuration |= {"DicomServerEnabled": True, "DicomPort": self.dicom_port, "DicomAet": "PACS", **options}
         path.write_text(json.dumps(configuration))
         self._running = Running(part.command, folder / "orthanc.log")
-        if not configuration["AuthenticationEnabled"]:
-            assert wait_alive(self.url, 20), self._running.output
-        else:
-            wait_for("Orthanc listens", lambda: _listens(self.port), 20)
+        wanted = [self.port, self.dicom_port] if configuration["DicomServerEnabled"] else [self.port]
+        wait_for("Orthanc listens", lambda: all(map(_listens, wanted)), 20)
 
     def destination(self, **values: Any) -> OrthancDestination:
         return OrthancDestination.model_validate({"name": "pacs", "url": self.url, **values})

@@ -13,7 +13,7 @@ from tests.support.live_node import LiveNode
 from tests.support.phantoms import write_phantom
 from tests.support.processes import Running, wait_for
 
-_ROLES = {"node", "worker", "delivery"}
+_ROLES = {"node", "page", "worker", "delivery"}
 
 
 @pytest.fixture

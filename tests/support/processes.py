@@ -20,6 +20,11 @@ def free_port() -> int:
         return port
 
 
+def free_ports() -> dict[str, str]:
+    """Environment of a node that shall not meet another one's ports."""
+    return {"CHEXNODE_DICOM__PORT": str(free_port()), "CHEXNODE_PAGE__PORT": str(free_port())}
+
+
 def wait_for(what: str, condition: Callable[[], T | None], seconds: float = 60.0, every: float = 0.02) -> T:
     """The first true value of `condition`; fails the test with `what` when it never comes."""
     deadline = time.monotonic() + seconds

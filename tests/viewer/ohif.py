@@ -1,6 +1,5 @@
 """OHIF in a browser tab, driven as a reader drives it, with everything that went wrong while it was open."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response
 
+from tests.support.browser import keep_screenshot
 from tests.support.processes import wait_for
 
 Pixels = NDArray[np.uint8]
@@ -18,6 +18,9 @@ _CANVAS = "canvas.cornerstone-canvas"
 _ANNOTATIONS = "svg.svg-layer"
 #: Console messages of the pinned OHIF that mean nothing.
 _HARMLESS = ("dataSource=", "Metadata add skipped", "Download the React DevTools")
+
+#: Difference of the channels from which on a pixel counts as coloured.
+_COLOURED = 40
 
 #: Where arrow, link and label of an annotation are: OHIF draws an arrow (three lines that end at its tip), the label's
 #: group, and the line that links both.
@@ -78,9 +81,9 @@ class Ohif:
 
     def show_segmentation(self, series_number: int) -> None:
         """Double-click the segmentation and wait until it is drawn over the image."""
-        before = self.image()
         self._double_click(series_number)
-        wait_for("the segmentation is drawn", lambda: self._differs(before))
+        # Radiographs are grey: what has a colour is a segment.
+        wait_for("the segmentation is drawn", lambda: int(np.ptp(self.image(), axis=2).max()) > _COLOURED)
         self.still()
 
     def segment_names(self) -> list[str]:
@@ -112,6 +115,10 @@ class Ohif:
         """The same with annotations."""
         return self._screenshot(f"{_CANVAS}, {_ANNOTATIONS}, {_ANNOTATIONS} * {{ visibility: visible !important }}")
 
+    def keep(self, name: str) -> None:
+        """Keep a screenshot of the whole tab as .test-artefacts/NAME.png."""
+        keep_screenshot(self.page, name)
+
     def still(self) -> None:
         """Wait until three screenshots in a row are equal."""
         seen: list[bytes] = []
@@ -129,10 +136,6 @@ class Ohif:
         content = self.page.screenshot(clip=clip, style=style)  # type: ignore[arg-type]
         return np.asarray(Image.open(BytesIO(content)).convert("RGB"))
 
-    def _differs(self, before: Pixels) -> bool:
-        now = self.image()
-        return now.shape != before.shape or bool(np.any(now != before))
-
     def _double_click(self, series_number: int) -> None:
         self.page.locator(f'[data-cy^=study-browser-thumbnail][data-series="{series_number}"]').first.dblclick()
         # Out of the way: what the pointer stands on lights up.
@@ -149,6 +152,3 @@ class Ohif:
     def _on_response(self, response: Response) -> None:
         if response.status >= 400:
             self.problems.append(f"HTTP {response.status}: {response.url}")
-
-
-Opened = Callable[[str], Ohif]

@@ -110,9 +110,10 @@ def found(page: Page, patients: dict[str, Dataset], query: str) -> list[str]:
     """Patient IDs of the studies that a search has, of the patients of this module."""
     answer = page.client.get(f"/pacs/studies?{query}", headers=_JSON)
     assert answer.status_code == 200, answer.text
-    # By UID: this Orthanc writes Latin-1 into its answers and drops all other letters.
-    uids = {study["0020000D"]["Value"][0] for study in answer.json()}
-    return sorted(patient_id for patient_id, sent in patients.items() if sent.StudyInstanceUID in uids)
+    own = {sent.StudyInstanceUID: patient_id for patient_id, sent in patients.items()}
+    studies = {study["0020000D"]["Value"][0]: study["00100020"]["Value"][0] for study in answer.json()}
+    assert {uid: patient_id for uid, patient_id in studies.items() if uid in own}.items() <= own.items()
+    return sorted(own[uid] for uid in studies if uid in own)
 
 
 @pytest.mark.parametrize("patient_id", [patient_id for patient_id, _ in _PATIENTS])
@@ -146,6 +147,20 @@ def test_without_the_proxy_the_plugin_finds_none_of_these(orthanc: Orthanc, pati
     """The day this fails, Orthanc decodes queries and the proxy may do less."""
     for query in ("PatientName=Proxy%5EPlain", "PatientID=PP%202", "PatientName=Proxy%2A"):
         assert requests.get(f"{orthanc.url}/dicom-web/studies?{query}", headers=_JSON, timeout=10).json() == []
+
+
+def test_names_come_whole_though_orthanc_answers_in_latin_1(
+    page: Page, orthanc: Orthanc, patients: dict[str, Dataset]
+) -> None:
+    query = f"StudyInstanceUID={patients['PP-山田'].StudyInstanceUID},{patients['PP-Ä'].StudyInstanceUID}"
+    direct = requests.get(f"{orthanc.url}/dicom-web/studies?{query}", headers=_JSON, timeout=10).json()
+    assert "PP-" in [study["00100020"]["Value"][0] for study in direct]
+    studies = page.client.get(f"/pacs/studies?{query}", headers=_JSON).json()
+    names = {study["00100020"]["Value"][0]: study["00100010"]["Value"][0] for study in studies}
+    assert names == {
+        "PP-山田": {"Alphabetic": "Proxy^Tarou", "Ideographic": "山田^太郎"},
+        "PP-Ä": {"Alphabetic": "Proxy^Jörg Müller"},
+    }
 
 
 @pytest.mark.parametrize("separator", [",", "\\"])

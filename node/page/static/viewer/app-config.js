@@ -39,7 +39,8 @@
     }
     const millimetres = measure.unit?.CodeValue === 'mm';
     const side = measure.number < 0 ? 'below' : 'above';
-    return `${Math.abs(measure.number).toFixed(0)} ${millimetres ? 'mm' : 'pixels'} ${side} carina`;
+    // With the digits that the report has: rounding twice would differ from the page.
+    return `${Math.abs(measure.number)} ${millimetres ? 'mm' : 'pixels'} ${side} carina`;
   };
 
   // The score beside its operating point, as "0.99 ≥ 0.82"; a calibrated one is called what it is.
