@@ -142,7 +142,7 @@ def test_a_port_in_use_is_named_with_what_to_set(tmp_path: Path) -> None:
 def test_send_to_a_host_that_is_not_known_says_so(tmp_path: Path) -> None:
     write_phantom(tmp_path / "a.dcm", seed=1)
     run = run_chexnode("send", tmp_path / "a.dcm", "--to", "CHEXNODE@nowhere.invalid:104")
-    assert run.returncode == 1
+    assert run.returncode == 2
     assert "nowhere.invalid is not known" in run.stderr and "Traceback" not in run.stderr
 
 
