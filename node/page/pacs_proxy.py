@@ -259,12 +259,17 @@ class _Pacs:
         """The answer to a search of studies with every letter of its texts (PS3.18 F.2; UTF-8)."""
         try:
             studies = json.loads(content)
-            short = {_first(study, "0020000D"): study for study in studies if _first(study, "00080005") != _UTF_8}
+            short = {_first(each, "0020000D"): each for each in studies if "00080005" in each and not _is_utf_8(each)}
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise HTTPException(502, "The PACS's answer to a search is not understood.") from error
         if not short:
             return content
-        for found in await self._find({"StudyInstanceUID": "\\".join(short)}):
+        try:
+            whole = await self._find({"StudyInstanceUID": "\\".join(short)})
+        except HTTPException as error:
+            log.warning("names may lack letters", url=self._url, error=error.detail)
+            return content
+        for found in whole:
             study = short.get(found.study_instance_uid, {})
             study["00080005"] = {"vr": "CS", "Value": [_UTF_8]}
             for tag, keyword in _TEXTS.items():
@@ -324,6 +329,10 @@ def _texts(study: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
 
 def _first(attributes: Mapping[str, Mapping[str, Sequence[str]]], tag: str) -> str:
     return attributes[tag]["Value"][0]
+
+
+def _is_utf_8(study: Mapping[str, Mapping[str, Sequence[str]]]) -> bool:
+    return _first(study, "00080005") == _UTF_8
 
 
 def _value(vr: str, text: str) -> str | dict[str, str]:
