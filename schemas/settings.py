@@ -26,6 +26,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings import SettingsError as EnvironmentVariableError
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -294,3 +295,10 @@ def load_settings() -> Settings:
         raise SettingsError(f"{settings_file() or 'environment'}: {problems}") from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{settings_file()} is not TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{settings_file()} is not UTF-8: {error.reason} at byte {error.start}.") from error
+    except EnvironmentVariableError as error:
+        # Its cause holds the value, which may be a password; its own message does not.
+        raise SettingsError(f"environment: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"{error.filename}: {error.strerror}.") from error

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pydantic_settings import SettingsError as EnvironmentVariableError
 from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -31,13 +30,6 @@ def read_settings() -> Settings | SettingsError:
         return load_settings()
     except SettingsError as error:
         return error
-    except EnvironmentVariableError as error:
-        # Its cause holds the value, its own message does not.
-        return SettingsError(f"environment: {error}")
-    except UnicodeDecodeError as error:
-        return SettingsError(f"{settings_file()} is not UTF-8: {error.reason} at byte {error.start}.")
-    except OSError as error:
-        return SettingsError(f"{error.filename}: {error.strerror}.")
 
 
 def settings_subject(settings: Settings | SettingsError) -> Subject:

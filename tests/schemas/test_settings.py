@@ -58,3 +58,16 @@ def test_a_missing_file_that_was_named_is_an_error(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("CHEXNODE_SETTINGS", str(tmp_path / "absent.toml"))
     with pytest.raises(SettingsError, match="absent"):
         load_settings()
+
+
+def test_what_cannot_be_read_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "chexnode.toml"
+    monkeypatch.setenv("CHEXNODE_SETTINGS", str(path))
+    path.write_bytes(b'home = "\xff"')
+    with pytest.raises(SettingsError, match="not UTF-8"):
+        load_settings()
+    path.write_text("")
+    monkeypatch.setenv("CHEXNODE_DICOM", '{"port": secret')
+    with pytest.raises(SettingsError, match="environment") as caught:
+        load_settings()
+    assert "secret" not in str(caught.value)
