@@ -30,8 +30,8 @@ def describe(study: Study, header: Dataset) -> None:
 
 
 def searchable(text: str) -> str:
-    """The text as the search compares it: NFKC, case-folded, the parts of names apart by one space."""
-    return _NAME_PARTS.sub(" ", unicodedata.normalize("NFKC", text)).casefold().strip()
+    """The text as the search compares it: NFKC, case-folded, the parts of names apart by one space, without NUL."""
+    return _NAME_PARTS.sub(" ", unicodedata.normalize("NFKC", text.replace("\0", " "))).casefold().strip()
 
 
 def _digits(value: str, length: int) -> str:

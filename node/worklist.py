@@ -123,10 +123,9 @@ def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
         conditions.append(Study.malpositioned_tube.is_(True))
     if selection.urgency:
         conditions.append(Study.urgency == selection.urgency)
-    if selection.search.strip():
-        words = searchable(selection.search).split()
+    if words := searchable(selection.search).split():
         in_text = and_(*(Study.search_text.contains(word, autoescape=True) for word in words))
-        conditions.append(or_(in_text, Study.study_instance_uid == selection.search.strip()))
+        conditions.append(or_(in_text, Study.study_instance_uid == words[0]))
     return conditions
 
 

@@ -14,6 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    IPvAnyNetwork,
     SecretStr,
     StringConstraints,
     ValidationError,
@@ -164,8 +165,8 @@ class PageSettings(_Section):
     #: PEM files for HTTPS; without them put a proxy that speaks HTTPS in front before others may log in.
     tls_certificate: Path | None = None
     tls_key: Path | None = None
-    #: Addresses of proxies in front whose X-Forwarded-For and -Proto are believed.
-    trusted_proxies: list[str] = Field(default_factory=list)
+    #: Addresses or networks of proxies in front, whose X-Forwarded-For and -Proto are believed.
+    trusted_proxies: list[IPvAnyNetwork] = Field(default_factory=list)
     #: A login ends after this long, and after this long without a click.
     session_hours: Annotated[float, Field(gt=0)] = 12.0
     idle_minutes: Annotated[float, Field(gt=0)] = 60.0

@@ -398,9 +398,9 @@ class AccessEntry(Base):
     #: Account name; "" for this host without accounts. Of a failed login the name that was given.
     account: Mapped[str] = mapped_column(String(64))
     address: Mapped[str] = mapped_column(String(64))
-    #: login, login_failed, logout, worklist, study, state, viewer, refused.
+    #: login, login_failed, logout, account, worklist, study, state, viewer, refused.
     action: Mapped[str] = mapped_column(String(16))
-    study_instance_uid: Mapped[str] = mapped_column(String(64), default="")
+    study_instance_uid: Mapped[str] = mapped_column(String(64), default="", index=True)
     detail: Mapped[str] = mapped_column(Text, default="")
 
     __table_args__ = (Index("ix_access_entry_failed_logins", "action", "at"),)

@@ -180,7 +180,7 @@ def _page(settings: Settings) -> Finding:
             "Set page.tls_certificate and page.tls_key; or set page.host to 127.0.0.1, put a proxy that speaks HTTPS "
             "in front and name its address in page.trusted_proxies.",
         )
-    way = "by HTTPS" if page.tls_certificate else f"through the proxy {', '.join(page.trusted_proxies)}"
+    way = "by HTTPS" if page.tls_certificate else f"through the proxy {', '.join(map(str, page.trusted_proxies))}"
     if accounts is None:
         return skipped(f"{address} is open to the network {way}; the ledger does not say whether there are accounts")
     return ok(f"{address} is open to the network {way}, for {accounts} {'account' if accounts == 1 else 'accounts'}")

@@ -101,7 +101,7 @@ def access_page(
         rows = list(session.scalars(entries.limit(_PAGE_ROWS + 1)))
     older = rows[_PAGE_ROWS - 1].id if len(rows) > _PAGE_ROWS else None
     rows = rows[:_PAGE_ROWS]
-    return render("access.html", visitor, rows=rows, account=account, study=study, before=before, older=older)
+    return render(request, "access.html", rows=rows, account=account, study=study, before=before, older=older)
 
 
 def _conditions(account: str, study: str, before: int | None) -> list[ColumnElement[bool]]:

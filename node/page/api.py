@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
 from node.page.access_log import record
-from node.page.context import Page, page_of
+from node.page.context import Page, Uid, page_of
 from node.page.visitor import Reader
 from node.page.worklist import mark_studies, selection
 from node.study_record import read_study
@@ -91,7 +91,7 @@ def worklist(request: Request, visitor: Reader, selected: Annotated[Selection, D
 
 
 @routes.get("/studies/{study_instance_uid}")
-def study(request: Request, visitor: Reader, study_instance_uid: str) -> StudyAnswer:
+def study(request: Request, visitor: Reader, study_instance_uid: Uid) -> StudyAnswer:
     """One study with its current result. 404 when it was never received."""
     page = page_of(request)
     with page.ledger.read() as session:
@@ -116,7 +116,7 @@ def study(request: Request, visitor: Reader, study_instance_uid: str) -> StudyAn
 
 
 @routes.put("/studies/{study_instance_uid}/state", status_code=204)
-def mark_study(request: Request, visitor: Reader, study_instance_uid: str, new: NewState) -> None:
+def mark_study(request: Request, visitor: Reader, study_instance_uid: Uid, new: NewState) -> None:
     """Mark one study as new, opened or read. 404 when it is not on the worklist."""
     mark_studies(page_of(request), visitor, [study_instance_uid], new.state)
 

@@ -12,12 +12,13 @@ from node.page import api, checks, events, pacs_proxy, study, viewer, worklist
 from node.page.context import Page
 from node.page.rendering import FOLDER
 from node.page.security import install_security
+from schemas.bundle import bundle_folder, read_manifest
 from schemas.identity import software_version
 from schemas.settings import Settings
 
 
 def create_page(settings: Settings, ledger: Ledger, store: FolderObjectStore) -> FastAPI:
-    """The page over this ledger and object store."""
+    """The page over this ledger and object store. Raises BundleError when the bundle of the settings cannot be read."""
     app = FastAPI(
         title="CheXNode",
         version=software_version(),
@@ -26,7 +27,7 @@ def create_page(settings: Settings, ledger: Ledger, store: FolderObjectStore) ->
         openapi_url="/api/openapi.json",
         lifespan=_lifespan,
     )
-    app.state.page = Page(settings, ledger, store)
+    app.state.page = Page(settings, ledger, store, read_manifest(bundle_folder(settings.worker.bundle)))
     app.state.watcher = events.Watcher(ledger)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     for each in (worklist, study, checks, events, api, viewer, pacs_proxy):

@@ -23,7 +23,7 @@ _running = threading.Lock()
 @routes.get("/checks", include_in_schema=False)
 def checks(request: Request, visitor: Operator) -> Response:
     """What will be checked, and the button."""
-    return render("checks.html", visitor, subjects=subjects(page_of(request).settings), verdicts=None)
+    return render(request, "checks.html", subjects=subjects(page_of(request).settings), verdicts=None)
 
 
 @routes.post("/checks/run", include_in_schema=False)
@@ -41,8 +41,8 @@ def run(request: Request, visitor: Operator, store: Annotated[bool, Form()] = Fa
     finally:
         _running.release()
     return render(
+        request,
         "checks_result.html" if "HX-Request" in request.headers else "checks.html",
-        visitor,
         subjects=subjects(settings),
         verdicts=verdicts,
         to_do=things_to_do(verdicts),

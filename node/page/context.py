@@ -1,13 +1,18 @@
 """What every route of the page works with."""
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
+from fastapi import Path
 from starlette.requests import HTTPConnection
 
 from node.ledger import Ledger
 from node.object_store import FolderObjectStore
+from schemas.bundle import Manifest
 from schemas.settings import Settings
+
+#: A UID in an address (PS3.5 section 9.1); anything else is answered 422 before a database sees it.
+Uid = Annotated[str, Path(pattern=r"^[0-9.]{1,64}$")]
 
 
 @dataclass(frozen=True)
@@ -15,6 +20,8 @@ class Page:
     settings: Settings
     ledger: Ledger
     store: FolderObjectStore
+    #: The model that analyses: its notice stands on every page.
+    bundle: Manifest
 
 
 def page_of(connection: HTTPConnection) -> Page:

@@ -59,7 +59,8 @@ def log_out(request: Request, visitor: Reader) -> Response:
     page_of(request).ledger.write(end)
     response = _go_on(LOGIN_PATH)
     sessions.delete_cookie(request, response, sessions.SESSION_COOKIE)
-    response.headers["Clear-Site-Data"] = '"cache", "storage"'
+    # Not "storage": the choice of theme is kept there, and no patient.
+    response.headers["Clear-Site-Data"] = '"cache"'
     return response
 
 
@@ -94,7 +95,7 @@ def _refusal(request: Request, error: ChexnodeError, path: str, name: str) -> Re
 
 def _form(request: Request, path: str, message: str = "", name: str = "", status: int = 200) -> Response:
     token = request.state.csrf_token
-    return render("login.html", None, status, csrf_token=token, next=path, message=message, account=name)
+    return render(request, "login.html", status, csrf_token=token, next=path, message=message, account=name)
 
 
 def _go_on(path: str) -> RedirectResponse:

@@ -17,7 +17,6 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from node.page.headers import protect
 from node.page.rendering import render
-from node.page.visitor import visitor_of
 from schemas.errors import ChexnodeError, LoginFailedError, LoginNeededError, PageBusyError, TooManyLoginsError
 
 log = structlog.get_logger()
@@ -60,7 +59,7 @@ def problem(
     """An answer of this status that says what is the matter, in the form that the request asks for."""
     response: Response
     if wants_page(request):
-        response = render("refused.html", visitor_of(request), status, problem=title, advice=detail)
+        response = render(request, "refused.html", status, problem=title, advice=detail)
     else:
         body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
         response = JSONResponse(body, status, media_type="application/problem+json")

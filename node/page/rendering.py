@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from node.page import words
+from node.page.context import page_of
 from node.page.shown import lead, leading_target, main_findings
-from node.page.visitor import Visitor
+from node.page.visitor import visitor_of
 from node.worklist import PAGE_ROWS
+from schemas.codes import NOT_FOR_CLINICAL_USE
 from schemas.identity import software_version
 
 FOLDER = Path(__file__).parent
@@ -44,12 +47,13 @@ def _environment() -> Environment:
 _ENVIRONMENT = _environment()
 
 
-def render(name: str, visitor: Visitor | None, status_code: int = 200, **values: Any) -> HTMLResponse:
-    """The template `name` with `values`; `visitor` is None on pages for which nobody needs to log in."""
+def render(request: Request, name: str, status_code: int = 200, **values: Any) -> HTMLResponse:
+    """The template `name` with `values`, for the visitor of the request."""
+    bundle = page_of(request).bundle
     html = _ENVIRONMENT.get_template(name).render(
-        visitor=visitor,
-        notice="Not for clinical use",
-        notice_reason="The model chexnode-phantom 0.1.0 was made from simulated radiographs.",
+        visitor=visitor_of(request),
+        notice="" if bundle.cleared_for_clinical_use else NOT_FOR_CLINICAL_USE,
+        bundle=bundle,
         **values,
     )
     return HTMLResponse(html, status_code)

@@ -42,7 +42,7 @@ def _configuration(settings: Settings, app: object) -> uvicorn.Config:
         ssl_keyfile=page.tls_key,
         # What a proxy says of its client is believed only of proxies that the settings name.
         proxy_headers=bool(page.trusted_proxies),
-        forwarded_allow_ips=page.trusted_proxies,
+        forwarded_allow_ips=[str(each) for each in page.trusted_proxies],
         server_header=False,
         # Addresses hold patients' names when somebody searches; the access log is the ledger's.
         access_log=False,

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from starlette.responses import Response
 
 from node.page.access_log import record
-from node.page.context import Page, page_of
+from node.page.context import Page, Uid, page_of
 from node.page.rendering import render
 from node.page.viewer import study_link
 from node.page.visitor import Reader
@@ -30,7 +30,7 @@ _MEDIA_TYPES = {
 
 
 @routes.get("/studies/{study_instance_uid}")
-def study(request: Request, visitor: Reader, study_instance_uid: str, shown: int = 0) -> Response:
+def study(request: Request, visitor: Reader, study_instance_uid: Uid, shown: int = 0) -> Response:
     """The page, or for htmx the part of it that changes: `shown` is the version of the result that the page shows."""
     page = page_of(request)
     with page.ledger.read() as session:
@@ -38,9 +38,9 @@ def study(request: Request, visitor: Reader, study_instance_uid: str, shown: int
     values = _values(page, found)
     if "HX-Request" not in request.headers:
         record(page, visitor, "study", study_instance_uid)
-        return render("study.html", visitor, shown=values["stamp"], newer=False, **values)
+        return render(request, "study.html", shown=values["stamp"], newer=False, **values)
     # An image must not change under the eyes that read it: the page says that there is something newer.
-    return render("study_live.html", visitor, shown=shown, newer=shown != values["stamp"], **values)
+    return render(request, "study_live.html", shown=shown, newer=shown != values["stamp"], **values)
 
 
 def _values(page: Page, found: StudyRecord) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Form, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from node.page.access_log import record
-from node.page.context import Page, page_of
+from node.page.context import Page, Uid, page_of
 from node.page.rendering import render
 from node.page.security import BACKGROUND_HEADER
 from node.page.viewer import study_link
@@ -38,8 +38,8 @@ def worklist(request: Request, visitor: Reader, selected: Annotated[Selection, D
     if BACKGROUND_HEADER not in request.headers:
         record(page, visitor, "worklist", detail=_words(selected))
     return render(
+        request,
         "worklist_rows.html" if "HX-Request" in request.headers else "worklist.html",
-        visitor,
         selected=selected,
         worklist=found,
         place=lambda row: place_in_words(row, page.settings.triage.allowed_minutes),
@@ -51,7 +51,7 @@ def worklist(request: Request, visitor: Reader, selected: Annotated[Selection, D
 def mark_study(
     request: Request,
     visitor: Reader,
-    study_instance_uid: str,
+    study_instance_uid: Uid,
     state: Annotated[ReadState, Form()],
     then: Annotated[str, Form()] = "",
 ) -> Response:

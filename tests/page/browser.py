@@ -32,6 +32,10 @@ class Browser(TestClient):
         """POST of a form of the page, with its token."""
         return self.post(path, data={"csrf_token": self.token, **fields}, headers=headers)
 
+    def send_json(self, method: str, path: str, body: dict[str, Any]) -> Any:
+        """What a script of the page sends."""
+        return self.request(method, path, json=body, headers={"X-CSRF-Token": self.token})
+
     def log_in(self, name: str, password: str, following: str = "/") -> Any:
         """The login form, filled in and sent."""
         self.get("/login")

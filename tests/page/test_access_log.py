@@ -38,6 +38,15 @@ def test_a_change_and_its_entry_are_written_together_or_not_at_all(page: ServedP
     assert [(each.action, each.study_instance_uid) for each in _rows(page)] == [("state", _UID), ("study", _UID)]
 
 
+def test_nothing_that_was_typed_can_forge_an_entry(page: ServedPage) -> None:
+    visitor = Visitor("ada\0" * 40, Role.READER, "", "10.0.0.7")
+    access_log.record(page.app.state.page, visitor, "worklist", "1.2\n3", "search\r\n\u202eroot" + "x" * 600)
+    (row,) = _rows(page)
+    assert row.account == ("ada" * 40)[:64]
+    assert row.study_instance_uid == "1.23"
+    assert row.detail == ("searchroot" + "x" * 600)[:500]
+
+
 def test_an_administrator_finds_who_saw_a_study(page: ServedPage) -> None:
     for name, uid in (("ada", _UID), ("bob", "1.2.3"), ("ada", "1.2.3")):
         access_log.record(page.app.state.page, Visitor(name, Role.READER, "", "10.0.0.7"), "study", uid)

@@ -149,6 +149,8 @@ def test_a_script_logs_in_by_http_basic_with_an_account(page: ServedPage) -> Non
     script = page.browser(_SECURE, "10.0.0.20")
     for _ in range(3):
         assert _api(script, "ris", PASSWORD).status_code == 200
+    restarted = Browser(create_page(page.settings, page.ledger, page.store), _SECURE, ("10.0.0.20", 1))
+    assert _api(restarted, "ris", PASSWORD).status_code == 200
     assert len(_entries(page, "login")) == 1
     assert not script.cookies
     # It needs no token: nothing but itself knows what it sends.

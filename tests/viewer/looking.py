@@ -17,7 +17,7 @@ from pydicom.uid import SegmentationStorage
 from scipy import ndimage
 from sqlalchemy import select
 
-from schemas.codes import Segment
+from schemas.codes import NOT_FOR_CLINICAL_USE, Segment
 from schemas.result import ImageResult, StudyResult
 from schemas.tables import Result, StoredObject, Study
 from tests.support.live_node import LiveNode
@@ -56,6 +56,9 @@ class Seen:
     image_correlation: float
     summary: list[str]
     labels: list[Label]
+    overprinted: list[str]
+    #: How often the notice stood on the screen, with image, report and segmentation.
+    notices: list[int]
     #: Distance of the arrow's tip from the tube tip of the result; None without a tube.
     tip: float | None
     #: The same from the arrow's tip to the nearest pixel that the arrow changed.
@@ -93,20 +96,22 @@ def read_case(node: LiveNode, orthanc: Orthanc, href: str, image: Path, phantom:
 def look(ohif: Ohif, case: Case, keep: str = "") -> Seen:
     """Open the study, its report and its segmentation; `keep` names the screenshots that are kept."""
     ohif.open(case.href)
-    _, _, width, height = ohif.viewport()
-    placement = Placement(case.result.rows, case.result.columns, width, height)
+    placement = Placement(case.result.rows, case.result.columns, ohif.viewport())
     plain = ohif.image()
     _keep(ohif, keep, "image")
+    notices = [ohif.shows(NOT_FOR_CLINICAL_USE)]
     shift_right, shift_down, correlation = screen.image_shift(placement, _grey(case.image), plain)
 
     ohif.show_report(REPORT_SERIES_NUMBER)
     _keep(ohif, keep, "report")
-    labels, summary = ohif.labels(), ohif.overlay()
+    labels, summary, overprinted = ohif.labels(), ohif.overlay(), ohif.overprinted()
+    notices.append(ohif.shows(NOT_FOR_CLINICAL_USE))
     drawn = screen.changed(ohif.image(), ohif.annotated())
     tip, tip_drawn, tip_truth, carina = _points(placement, case, labels, drawn)
 
     ohif.show_segmentation(SEGMENTATION_SERIES_NUMBER)
     _keep(ohif, keep, "segmentation")
+    notices.append(ohif.shows(NOT_FOR_CLINICAL_USE))
     covered = ohif.image()
     shown = screen.changed(plain, covered)
     masks = {name: placement.project(mask) for name, mask in screen.segment_masks(case.segmentation).items()}
@@ -117,6 +122,8 @@ def look(ohif: Ohif, case: Case, keep: str = "") -> Seen:
         image_correlation=correlation,
         summary=summary,
         labels=labels,
+        overprinted=overprinted,
+        notices=notices,
         tip=tip,
         tip_drawn=tip_drawn,
         tip_truth_mm=tip_truth,
@@ -147,41 +154,51 @@ def _grey(path: Path) -> NDArray[np.float64]:
 def _points(
     placement: Placement, case: Case, labels: list[Label], drawn: NDArray[np.bool_]
 ) -> tuple[float | None, float | None, float | None, float | None]:
-    arrows = {label.text.partition(":")[0]: label for label in labels if label.x is not None}
+    left, top = placement.corner
+    arrows = {
+        label.text.partition(":")[0]: (left + label.x, top + label.y)
+        for label in labels
+        if label.x is not None and label.y is not None
+    }
     tube = case.result.tubes[0]
     tip = tip_drawn = tip_truth = carina = None
-    arrow = arrows.get("Tip")
-    if arrow is not None and arrow.x is not None and arrow.y is not None:
-        if tube.tip is not None:
-            x, y = placement.to_screen(tube.tip.x, tube.tip.y)
-            tip = float(np.hypot(arrow.x - x, arrow.y - y))
+    if (arrow := arrows.get("Tip")) is not None:
+        tip = None if tube.tip is None else _distance(arrow, placement.to_screen(tube.tip.x, tube.tip.y))
         down, right = np.nonzero(drawn)
-        tip_drawn = float(np.hypot(right + 0.5 - arrow.x, down + 0.5 - arrow.y).min())
+        tip_drawn = float(np.hypot(right + 0.5 - arrow[0], down + 0.5 - arrow[1]).min())
         if case.phantom.tube is not None:
-            x, y = placement.to_screen(case.phantom.tube.tip.x, case.phantom.tube.tip.y)
-            tip_truth = float(np.hypot(arrow.x - x, arrow.y - y)) / placement.scale * case.phantom.mm_per_pixel
-    arrow = arrows.get("Carina")
-    if arrow is not None and arrow.x is not None and arrow.y is not None and tube.carina is not None:
-        x, y = placement.to_screen(tube.carina.x, tube.carina.y)
-        carina = float(np.hypot(arrow.x - x, arrow.y - y))
+            true = placement.to_screen(case.phantom.tube.tip.x, case.phantom.tube.tip.y)
+            tip_truth = _distance(arrow, true) / placement.scale * case.phantom.mm_per_pixel
+    if (arrow := arrows.get("Carina")) is not None and tube.carina is not None:
+        carina = _distance(arrow, placement.to_screen(tube.carina.x, tube.carina.y))
     return tip, tip_drawn, tip_truth, carina
+
+
+def _distance(one: tuple[float, float], other: tuple[float, float]) -> float:
+    return float(np.hypot(one[0] - other[0], one[1] - other[1]))
 
 
 def _colours(
     segmentation: Dataset, masks: dict[str, NDArray[np.bool_]], plain: screen.Pixels, covered: screen.Pixels
 ) -> dict[str, float]:
     """How far each segment's colour is from its recommended one, where no other segment lies."""
-    distances = {}
+    recommended, alone = {}, {}
     for item in segmentation.SegmentSequence:
         name = str(item.SegmentLabel)
         others = [mask for other, mask in masks.items() if other != name]
-        alone = ndimage.binary_erosion(masks[name], iterations=3)
-        alone &= ~ndimage.binary_dilation(np.any(others, axis=0), iterations=3)
+        inner = ndimage.binary_erosion(masks[name], iterations=3)
+        inner &= ~ndimage.binary_dilation(np.any(others, axis=0), iterations=3)
+        if inner.sum() >= 100:
+            alone[name] = inner
         lightness, a, b = item.RecommendedDisplayCIELabValue
-        recommended = screen.display_colour((lightness / 65535 * 100, a / 65535 * 255 - 128, b / 65535 * 255 - 128))
-        found = screen.fill_colour(plain, covered, alone) if alone.sum() >= 100 else np.full(3, np.nan)
-        distances[name] = float(np.linalg.norm(found - recommended))
-    return distances
+        recommended[name] = screen.display_colour(
+            (lightness / 65535 * 100, a / 65535 * 255 - 128, b / 65535 * 255 - 128)
+        )
+    found = screen.fill_colours(plain, covered, alone)
+    return {
+        name: float(np.linalg.norm(found[name] - colour)) if name in found else float("nan")
+        for name, colour in recommended.items()
+    }
 
 
 def _lungs_truth(
@@ -200,7 +217,9 @@ def _faults(seen: Seen, case: Case, segments: list[str]) -> list[str]:
     if seen.image_shift >= LIMIT_PX or seen.image_correlation < _CORRELATION:
         faults.append(f"image: {seen.image_shift:.2f} px off, correlation {seen.image_correlation:.4f}")
     tube = case.result.tubes[0]
-    for name, wanted, distance in (("tip", tube.tip, seen.tip), ("carina", tube.carina, seen.carina)):
+    # The report names the carina as what the tip is measured from, so only with a tube.
+    carina = tube.carina if tube.present else None
+    for name, wanted, distance in (("tip", tube.tip, seen.tip), ("carina", carina, seen.carina)):
         if (wanted is None) != (distance is None) or (distance or 0) >= LIMIT_PX:
             faults.append(f"{name}: {distance} px off")
     if seen.tip_drawn is not None and seen.tip_drawn >= LIMIT_PX:
@@ -210,6 +229,9 @@ def _faults(seen: Seen, case: Case, segments: list[str]) -> list[str]:
     faults += [f"{name}: colour {off:.0f} off" for name, off in seen.colours.items() if not off < _COLOUR]
     if [text.splitlines()[-1] for text in seen.segments] != segments:
         faults.append(f"segments are called {seen.segments}, not {segments}")
+    if min(seen.notices) < 2:
+        faults.append(f"the notice stands in header and image {seen.notices} times")
+    faults += [f"the label {text!r} lies over another or outside" for text in seen.overprinted]
     return faults + [
         f"summary lacks {beginning!r} {number}"
         for beginning, number, tolerance in _summary(case.result)

@@ -4,14 +4,12 @@ from dataclasses import dataclass, field
 from io import BytesIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, Response
 
 from tests.support.browser import keep_screenshot
 from tests.support.processes import wait_for
-
-Pixels = NDArray[np.uint8]
+from tests.viewer.screen import Box, Pixels
 
 #: The canvas that the image is drawn on, and the layer of annotations above it.
 _CANVAS = "canvas.cornerstone-canvas"
@@ -33,6 +31,16 @@ _ARROWS = """labels => labels.map(label => {
     };
 })"""
 
+_BOXES = """texts => texts.filter(text => text.textContent).map(text => {
+    const box = text.getBoundingClientRect();
+    return [text.textContent, box.left, box.top, box.right, box.bottom];
+})"""
+
+
+def _overlap(one: list[float], other: list[float]) -> bool:
+    """Whether two boxes (left, top, right, bottom) share more than their borders."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
 
 @dataclass(frozen=True)
 class Label:
@@ -53,9 +61,10 @@ class Ohif:
     problems: list[str] = field(default_factory=list)
 
     @staticmethod
-    def start(browser: Browser, root: str, width: int = 1600, height: int = 1000) -> "Ohif":
-        context = browser.new_context(viewport={"width": width, "height": height})
+    def start(context: BrowserContext, root: str, width: int = 1600, height: int = 1000) -> "Ohif":
+        """A new tab; tabs of one context share the browser's cache, as they do for a reader."""
         ohif = Ohif(root, context.new_page())
+        ohif.page.set_viewport_size({"width": width, "height": height})
         ohif.page.on("console", ohif._on_console)
         ohif.page.on("pageerror", lambda error: ohif.problems.append(f"exception: {error}"))
         ohif.page.on("request", ohif._on_request)
@@ -63,7 +72,7 @@ class Ohif:
         return ohif
 
     def close(self) -> None:
-        self.page.context.close()
+        self.page.close()
 
     def open(self, href: str) -> None:
         """Follow a study's link and wait until its image stands still on the screen."""
@@ -101,11 +110,28 @@ class Ohif:
         """Lines of text in the upper left corner of the image."""
         return self.page.locator("[data-cy=viewport-overlay-top-left]").first.inner_text().splitlines()
 
-    def viewport(self) -> tuple[float, float, float, float]:
-        """Left, top, width and height of the image's viewport on the screen, CSS pixels."""
+    def overprinted(self) -> list[str]:
+        """Labels of annotations that lie over another one or leave the viewport."""
+        viewport = self.viewport()
+        boxes = self.page.locator(f"{_ANNOTATIONS} g[data-annotation-uid] text").evaluate_all(_BOXES)
+        wrong = []
+        for number, (text, *box) in enumerate(boxes):
+            inside = box[0] >= viewport.left and box[2] <= viewport.left + viewport.width
+            inside = inside and box[1] >= viewport.top and box[3] <= viewport.top + viewport.height
+            others = [other for _, *other in boxes[number + 1 :]]
+            if not inside or any(_overlap(box, other) for other in others):
+                wrong.append(text)
+        return wrong
+
+    def shows(self, text: str) -> int:
+        """How many elements with just this text are visible."""
+        return sum(each.is_visible() for each in self.page.get_by_text(text, exact=True).all())
+
+    def viewport(self) -> Box:
+        """Where the image's viewport is on the screen."""
         # OHIF replaces the viewport when another kind of series is shown.
         box = wait_for("a viewport is there", lambda: self.page.locator(_CANVAS).first.bounding_box())
-        return box["x"], box["y"], box["width"], box["height"]
+        return Box(box["x"], box["y"], box["width"], box["height"])
 
     def image(self) -> Pixels:
         """Screenshot of the viewport, uint8 [height, width, 3], with the image and segmentations on it alone."""
@@ -130,8 +156,8 @@ class Ohif:
         wait_for("the screen stands still", unchanged, 30, every=0.1)
 
     def _screenshot(self, visible: str) -> Pixels:
-        left, top, width, height = self.viewport()
-        clip = {"x": left, "y": top, "width": width, "height": height}
+        box = self.viewport().whole()
+        clip = {"x": box.left, "y": box.top, "width": box.width, "height": box.height}
         style = f"* {{ visibility: hidden !important }} {visible}"
         content = self.page.screenshot(clip=clip, style=style)  # type: ignore[arg-type]
         return np.asarray(Image.open(BytesIO(content)).convert("RGB"))

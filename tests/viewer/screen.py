@@ -1,10 +1,11 @@
 """Where an image lies on the screen, by plain geometry, and how far what is drawn lies from there.
 
 A viewport shows the whole image as large as it fits, centred (OHIF's default). None of OHIF's arithmetic is used.
-Points are (x, y): of the image as in SCOORD (PS3.3 C.18.6.1.1), of the screen in pixels from the viewport's upper left
-corner.
+Points are (x, y): of the image as in SCOORD (PS3.3 C.18.6.1.1), of the screen in pixels from the upper left corner of
+the viewport's screenshot, which begins at a whole pixel where the viewport itself need not.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,32 +22,54 @@ _CHANGED = 6
 
 
 @dataclass(frozen=True)
+class Box:
+    """A rectangle on the screen, CSS pixels, which are screen pixels here."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    def whole(self) -> "Box":
+        """The least rectangle of whole pixels that holds it."""
+        left, top = math.floor(self.left), math.floor(self.top)
+        return Box(left, top, math.ceil(self.left + self.width) - left, math.ceil(self.top + self.height) - top)
+
+
+@dataclass(frozen=True)
 class Placement:
-    """An image of rows x columns square pixels in a viewport of width x height screen pixels."""
+    """An image of rows x columns square pixels in a viewport."""
 
     rows: int
     columns: int
-    width: float
-    height: float
+    viewport: Box
 
     @property
     def scale(self) -> float:
         """Screen pixels per image pixel."""
-        return min(self.width / self.columns, self.height / self.rows)
+        return min(self.viewport.width / self.columns, self.viewport.height / self.rows)
 
     def to_screen(self, x: float, y: float) -> tuple[float, float]:
-        return (
-            self.width / 2 + (x - self.columns / 2) * self.scale,
-            self.height / 2 + (y - self.rows / 2) * self.scale,
-        )
+        middle_x, middle_y = self._middle
+        return middle_x + (x - self.columns / 2) * self.scale, middle_y + (y - self.rows / 2) * self.scale
+
+    @property
+    def corner(self) -> tuple[float, float]:
+        """The viewport's upper left corner in its screenshot."""
+        whole = self.viewport.whole()
+        return self.viewport.left - whole.left, self.viewport.top - whole.top
+
+    @property
+    def _middle(self) -> tuple[float, float]:
+        left, top = self.corner
+        return left + self.viewport.width / 2, top + self.viewport.height / 2
 
     def _centres(self) -> tuple[Floats, Floats]:
-        """Image coordinates (x, y) of the centres of the screen's pixels, each [height, width]."""
-        down, right = np.mgrid[0 : round(self.height), 0 : round(self.width)] + 0.5
-        return (
-            (right - self.width / 2) / self.scale + self.columns / 2,
-            (down - self.height / 2) / self.scale + self.rows / 2,
-        )
+        """Image coordinates (x, y) of the centres of the screenshot's pixels, each [height, width]."""
+        whole = self.viewport.whole()
+        down, right = np.mgrid[0 : round(whole.height), 0 : round(whole.width)] + 0.5
+        middle_x, middle_y = self._middle
+        return (right - middle_x) / self.scale + self.columns / 2, (down - middle_y) / self.scale + self.rows / 2
 
     def project(self, mask: NDArray[np.bool_]) -> Mask:
         """The mask [rows, columns] on the screen, bool [height, width]."""
@@ -117,13 +140,22 @@ def segment_masks(segmentation: Dataset) -> dict[str, Mask]:
     return masks
 
 
-def fill_colour(before: Pixels, after: Pixels, where: Mask) -> Floats:
-    """The colour that was laid over a region: after = (1 - alpha) * before + alpha * colour, float [3] of 0..255."""
-    grey = before[where].astype(float).mean(axis=1)
-    terms = np.stack([grey, np.ones_like(grey)], axis=1)
-    solved = np.linalg.lstsq(terms, after[where].astype(float), rcond=None)[0]
-    kept = float(solved[0].mean())
-    return np.asarray(solved[1] / (1 - kept), dtype=np.float64)
+def fill_colours(before: Pixels, after: Pixels, where: dict[str, Mask]) -> dict[str, Floats]:
+    """The colours laid over regions of a grey image, sRGB float [3] of 0..255, by name; regions may not overlap.
+
+    after = (1 - alpha) * before + alpha * colour with one alpha for all, which is the common slope of after on before.
+    """
+    greys = {name: before[region].astype(float).mean(axis=1) for name, region in where.items()}
+    shades = {name: after[region].astype(float) for name, region in where.items()}
+    covariance = variance = 0.0
+    for name, grey in greys.items():
+        centred = grey - grey.mean()
+        covariance += float((centred[:, None] * shades[name]).sum()) / 3
+        variance += float((centred**2).sum())
+    kept = covariance / variance
+    return {
+        name: np.asarray((shades[name].mean(axis=0) - kept * grey.mean()) / (1 - kept)) for name, grey in greys.items()
+    }
 
 
 def display_colour(cielab: tuple[float, float, float]) -> Floats:

@@ -37,6 +37,8 @@
     source.addEventListener("error", () => {
       live.textContent = "not live";
       live.classList.remove("on");
+      // The browser does not try again: the login has ended, and what is on the screen must not stay there.
+      if (source.readyState === EventSource.CLOSED) location.reload();
     });
     addEventListener("pagehide", () => source.close());
   }

@@ -25,6 +25,7 @@ def upgrade() -> None:
     with op.batch_alter_table("access_entry", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_access_entry_at"), ["at"], unique=False)
         batch_op.create_index("ix_access_entry_failed_logins", ["action", "at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_access_entry_study_instance_uid"), ["study_instance_uid"], unique=False)
 
     op.create_table(
         "account",
@@ -156,6 +157,7 @@ def downgrade() -> None:
     op.drop_table("login_session")
     op.drop_table("account")
     with op.batch_alter_table("access_entry", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_access_entry_study_instance_uid"))
         batch_op.drop_index("ix_access_entry_failed_logins")
         batch_op.drop_index(batch_op.f("ix_access_entry_at"))
 

@@ -8,6 +8,8 @@
   const NOTICE = 'Not for clinical use';
   const MANUFACTURER = 'CheXNode';
   const REGION = ' (evaluated region)';
+  // Labels of landmarks closer than this share of the image's height would overlap.
+  const NEAR = 0.06;
   // Lines of the summary in the corner of the image.
   const LINES = 16;
 
@@ -25,6 +27,7 @@
   const region = group => list(group.ContentSequence).find(item => item.ValueType === 'SCOORD');
   const imageOf = group => first(first(region(group)?.ContentSequence)?.ReferencedSOPSequence)?.ReferencedSOPInstanceUID;
   const placeOf = group => JSON.stringify([imageOf(group), list(region(group)?.GraphicData)]);
+  const heightOf = group => Number(list(region(group)?.GraphicData)[1]);
   const titleOf = group => named(group, '112039')?.TextValue ?? '';
   const isFinding = group => titleOf(group).endsWith(REGION);
 
@@ -78,11 +81,12 @@
   };
 
   // What stands beside a region: a few words, and once where several findings were looked for in the same region, since
-  // OHIF prints labels of one place over each other. It prints "label: value".
-  const labelsOf = (groups, group) => {
+  // OHIF prints labels of one place over each other; nothing where nothing was found. It prints "label: value".
+  const labelsOf = (groups, group, rows) => {
     if (isFinding(group)) {
       const together = groups.filter(each => isFinding(each) && placeOf(each) === placeOf(group));
-      return together[0] === group ? [{ label: meaning(group, '363698007'), value: 'region' }] : [];
+      const labelled = together[0] === group && together.some(each => meaning(each, 'PRESENCE') === 'Present');
+      return labelled ? [{ label: meaning(group, '363698007'), value: 'region' }] : [];
     }
     if (named(group, 'PRESENCE')) {
       return [{ label: titleOf(group), value: meaning(group, 'DEVICE_POSITION').replace('Device position ', '') }];
@@ -91,12 +95,21 @@
       const device = groups.find(each => named(each, 'TIP_TO_CARINA') && imageOf(each) === imageOf(group));
       return [{ label: 'Tip', value: device ? distance(device) : '' }];
     }
-    return [{ label: titleOf(group), value: 'landmark' }];
+    // At a tip beside the carina the tip's label says it, and there is no room for both.
+    const tip = groups.find(each => titleOf(each).endsWith(' tip') && imageOf(each) === imageOf(group));
+    const apart = tip ? Math.abs(heightOf(tip) - heightOf(group)) : Infinity;
+    return apart < NEAR * rows ? [] : [{ label: titleOf(group), value: 'landmark' }];
   };
 
   window.config = ({ servicesManager }) => {
     const { services } = servicesManager;
     const isOwnReport = displaySet => displaySet?.Modality === 'SR' && displaySet.instance?.Manufacturer === MANUFACTURER;
+
+    const rowsOf = uid =>
+      services.displaySetService
+        .getActiveDisplaySets()
+        .flatMap(each => list(each.images ?? each.instances))
+        .find(each => each.SOPInstanceUID === uid)?.Rows ?? 0;
 
     const onBeforeSRAddMeasurement = ({ measurement, SeriesInstanceUID }) => {
       const displaySet = list(services.displaySetService.getDisplaySetsForSeries(SeriesInstanceUID)).find(isOwnReport);
@@ -108,7 +121,7 @@
       const groups = groupsOf(displaySet.instance);
       const group = groups.find(each => named(each, '112040')?.UID === measurement.TrackingUniqueIdentifier);
       if (group) {
-        measurement.labels = labelsOf(groups, group);
+        measurement.labels = labelsOf(groups, group, rowsOf(imageOf(group)));
       }
       return measurement;
     };
