@@ -231,13 +231,13 @@ def place_in_words(row: Row, waits: AllowedWaits) -> str:
     wait = f"{minutes:g} min" if minutes < 120 else f"{minutes / 60:g} h"
     why = " ".join(reason for reason in (study.reopened_reason, _why(row)) if reason)
     bound = f"{urgency.capitalize()}: to be read within {wait}."
-    return f"{why} {bound}" + (" Overdue: goes before everything that is due later." if row.overdue else "")
+    return f"{why} {bound}" + (" Overdue." if row.overdue else "")
 
 
 def _why(row: Row) -> str:
     study, document = row.study, row.document
     if document is None:
-        reason = f"Not analysed: {row.not_analysed}" if row.not_analysed else "The analysis is under way."
+        reason = "Not analysed." if row.not_analysed else "The analysis is under way."
         ordered = f" Ordered {study.order_priority.upper()}." if study.urgency != Urgency.ROUTINE else ""
         return reason + ordered
     if document.urgency != row.urgency:
