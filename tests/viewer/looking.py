@@ -17,9 +17,9 @@ from pydicom.uid import SegmentationStorage
 from scipy import ndimage
 from sqlalchemy import select
 
-from schemas.codes import NOT_FOR_CLINICAL_USE, Segment
+from schemas.codes import NOT_FOR_CLINICAL_USE, Device, Segment
 from schemas.result import ImageResult, StudyResult
-from schemas.tables import Result, StoredObject, Study
+from schemas.tables import Instance, Result, StoredObject, Study, Tracking
 from tests.support.live_node import LiveNode
 from tests.support.peers import Orthanc
 from tests.viewer import screen
@@ -27,6 +27,7 @@ from tests.viewer.ohif import Label, Ohif
 from tests.viewer.screen import Placement
 from training.phantom.truth import SEGMENTS, Phantom
 from workers.results.equipment import REPORT_SERIES_NUMBER, SEGMENTATION_SERIES_NUMBER
+from workers.results.source import device_key
 
 #: From here on something counts as shown in the wrong place, screen pixels.
 LIMIT_PX = 2.0
@@ -45,6 +46,9 @@ class Case:
     phantom: Phantom
     result: ImageResult
     segmentation: Dataset
+    #: Tracking UIDs of the tube's tip and of the carina.
+    tip_uid: str
+    carina_uid: str
 
 
 @dataclass
@@ -88,9 +92,15 @@ def read_case(node: LiveNode, orthanc: Orthanc, href: str, image: Path, phantom:
             StoredObject.result_id == result.id, StoredObject.sop_class_uid == SegmentationStorage
         )
         uid = session.scalars(objects).one()
+        tracked = select(Tracking.tracking_uid).join(Instance, Tracking.instance_id == Instance.id)
+        tracked = tracked.where(Instance.sop_instance_uid == str(header.SOPInstanceUID))
+        tip_uid, carina_uid = (
+            session.scalars(tracked.where(Tracking.key == device_key(Device.ENDOTRACHEAL_TUBE, part))).one()
+            for part in ("tip", "carina")
+        )
     instance = orthanc.client.instances.lookup(uid)
     content = requests.get(f"{orthanc.url}/instances/{instance}/file", timeout=10).content
-    return Case(href, image, phantom, document.images[0], dcmread(BytesIO(content)))
+    return Case(href, image, phantom, document.images[0], dcmread(BytesIO(content)), tip_uid, carina_uid)
 
 
 def look(ohif: Ohif, case: Case, keep: str = "") -> Seen:
@@ -156,20 +166,20 @@ def _points(
 ) -> tuple[float | None, float | None, float | None, float | None]:
     left, top = placement.corner
     arrows = {
-        label.text.partition(":")[0]: (left + label.x, top + label.y)
+        label.uid: (left + label.x, top + label.y)
         for label in labels
         if label.x is not None and label.y is not None
     }
     tube = case.result.tubes[0]
     tip = tip_drawn = tip_truth = carina = None
-    if (arrow := arrows.get("Tip")) is not None:
+    if (arrow := arrows.get(case.tip_uid)) is not None:
         tip = None if tube.tip is None else _distance(arrow, placement.to_screen(tube.tip.x, tube.tip.y))
         down, right = np.nonzero(drawn)
         tip_drawn = float(np.hypot(right + 0.5 - arrow[0], down + 0.5 - arrow[1]).min())
         if case.phantom.tube is not None:
             true = placement.to_screen(case.phantom.tube.tip.x, case.phantom.tube.tip.y)
             tip_truth = _distance(arrow, true) / placement.scale * case.phantom.mm_per_pixel
-    if (arrow := arrows.get("Carina")) is not None and tube.carina is not None:
+    if (arrow := arrows.get(case.carina_uid)) is not None and tube.carina is not None:
         carina = _distance(arrow, placement.to_screen(tube.carina.x, tube.carina.y))
     return tip, tip_drawn, tip_truth, carina
 

@@ -25,6 +25,7 @@ _COLOURED = 40
 _ARROWS = """labels => labels.map(label => {
     const arrow = label.previousElementSibling;
     return {
+        uid: label.dataset.annotationUid,
         text: [...label.querySelectorAll('tspan')].map(line => line.textContent).join('\\n'),
         x: arrow?.tagName === 'line' ? Number(arrow.getAttribute('x2')) : null,
         y: arrow?.tagName === 'line' ? Number(arrow.getAttribute('y2')) : null,
@@ -46,6 +47,8 @@ def _overlap(one: list[float], other: list[float]) -> bool:
 class Label:
     """An annotation's label; `x`, `y` is the tip of its arrow in CSS pixels of the viewport, None without an arrow."""
 
+    #: Tracking UID of the measurement group.
+    uid: str
     text: str
     x: float | None
     y: float | None
@@ -104,7 +107,7 @@ class Ohif:
 
     def labels(self) -> list[Label]:
         groups = self.page.locator(f"{_ANNOTATIONS} g[data-annotation-uid]")
-        return [Label(each["text"], each["x"], each["y"]) for each in groups.evaluate_all(_ARROWS)]
+        return [Label(each["uid"], each["text"], each["x"], each["y"]) for each in groups.evaluate_all(_ARROWS)]
 
     def overlay(self) -> list[str]:
         """Lines of text in the upper left corner of the image."""
