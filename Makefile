@@ -5,12 +5,12 @@ ONCE ?=
 ORTHANC_PORT ?= 18042
 HOME_FOLDER ?= .run
 
-.PHONY: run test check setup setup-test format clean
+.PHONY: run test check viewer fetch-viewer setup setup-test format clean
 
-run: setup  ## start a node with a local Orthanc, send two phantom studies, show the results, keep serving
+run: setup fetch-viewer  ## start a node with a local Orthanc, send two phantom studies, show the results, keep serving
 	@$(VENV)/bin/chexnode demo --home $(HOME_FOLDER) --orthanc-port $(ORTHANC_PORT) $(if $(ONCE),--once)
 
-test: setup-test check  ## static checks and every test
+test: setup-test fetch-viewer check  ## static checks and every test
 	@$(VENV)/bin/python -m pytest
 
 check: setup-test  ## format, lint, types, import contracts
@@ -18,6 +18,13 @@ check: setup-test  ## format, lint, types, import contracts
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
+
+viewer: setup  ## fetch the OHIF viewer for the worklist page (needs npm)
+	@$(VENV)/bin/chexnode viewer install
+
+# Where npm is at hand. Nothing depends on it: without a viewer the page links to the PACS's own page.
+fetch-viewer:
+	@if command -v npm >/dev/null 2>&1; then $(VENV)/bin/chexnode viewer install || echo "going on without it"; fi
 
 setup:
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh deploy/setup.sh training

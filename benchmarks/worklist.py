@@ -22,7 +22,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from node.ledger import Ledger, now
-from node.reading import result_committed
+from node.reading import settle
 from node.study_description import searchable
 from node.worklist import PAGE_ROWS, Selection, read_rows, read_worklist
 from schemas.result import StudyResult, Urgency
@@ -185,14 +185,14 @@ def _commit_to_screen(ledger: Ledger, page: Page, number: int) -> float:
     def change(session: Session) -> None:
         study = session.scalars(select(Study).where(Study.study_instance_uid == uid)).one()
         result = session.scalars(select(Result).where(Result.study_id == study.id)).one()
-        document = StudyResult.model_validate_json(result.document or "").model_copy(
-            update={"urgency": Urgency.IMMEDIATE, "malpositioned_tube": True}
-        )
+        document = StudyResult.model_validate_json(result.document or "")
+        flagged = document.model_copy(update={"urgency": Urgency.IMMEDIATE, "malpositioned_tube": True})
+        result.document = flagged.model_dump_json()
         # It came long ago, and longer than the ones before it: the flag makes it the first of all.
         study.waiting_since = now() - 3600 * 24 * 30 + number * 60
         session.flush()
         session.refresh(study)
-        result_committed(session, study, document, _WAITS)
+        settle(session, study, _WAITS)
 
     ledger.write(change)
     started = perf_counter()

@@ -10,7 +10,12 @@ say() { printf 'setup: %s\n' "$*"; }
 
 # --- Debian packages -------------------------------------------------------------------------------------------------
 packages="orthanc orthanc-dicomweb"
-[ "$extra" = test ] && packages="$packages dcmtk dicom3tools postgresql redis-server strace"
+if [ "$extra" = test ]; then
+    packages="$packages dcmtk dicom3tools postgresql redis-server strace"
+    # From wherever they come: a browser for the pages, npm for the viewer.
+    command -v chromium >/dev/null 2>&1 || packages="$packages chromium"
+    command -v npm >/dev/null 2>&1 || packages="$packages npm"
+fi
 "$python" -c 'import ensurepip' 2>/dev/null || packages="$packages python3-venv"
 
 missing=""

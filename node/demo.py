@@ -15,7 +15,6 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from rich.console import Console
 from rich.live import Live
-from rich.panel import Panel
 from sqlalchemy import select
 
 from node.delivery.orthanc import TimedOrthanc
@@ -119,8 +118,6 @@ def _make_phantoms(folder: Path, console: Console) -> list[Path]:
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
         dataset.StudyDescription = f"Phantom, {label}"
         dataset.PatientName, dataset.PatientID = f"Phantom^{label.capitalize()}", f"PHANTOM-{number}"
-        # As if it were taken now: what is older than a few days would count as a prior.
-        dataset.StudyDate, dataset.StudyTime = time.strftime("%Y%m%d"), time.strftime("%H%M%S")
         path.unlink()
         path = target / "phantom.dcm"
         dataset.save_as(path)
@@ -224,5 +221,10 @@ def _addresses(settings: Settings, console: Console) -> None:
             lines.append(f"results       {destination.path}")
     lines.append(f"logs          {settings.home / 'logs'}")
     lines.append(f"what it holds {command} --settings {os.environ[SETTINGS_VARIABLE]} db status")
+    lines.append(f"what is wrong {command} --settings {os.environ[SETTINGS_VARIABLE]} doctor")
     lines.append("Each run adds two studies; remove the folder to start afresh.")
-    console.print(Panel("\n".join(lines), title="serving until Ctrl-C", expand=False))
+    console.print()
+    for line in lines:
+        # Without a frame: it would break the commands that one wants to copy.
+        console.print(line, soft_wrap=True)
+    console.print("[bold]serving until Ctrl-C[/]")

@@ -195,10 +195,10 @@ def _storable(reason: str) -> str:
 
 
 def make_due_again(session: Session, table: WorkTable) -> int:
-    """Take up again what was given up; returns how many rows."""
+    """Take up again what was given up, and at once what waits after a failure; returns how many rows."""
     statement = (
         update(table)
-        .where(table.state == WorkState.FAILED)
+        .where(or_(table.state == WorkState.FAILED, and_(table.state == WorkState.DUE, table.error != "")))
         .values(state=WorkState.DUE, attempts=0, due_at=now())
         .execution_options(synchronize_session=False)
     )

@@ -6,61 +6,117 @@ allowed wait of the urgency: a flag moves a study up, and nobody waits without b
 
 from collections.abc import Sequence
 
-from sqlalchemy import case, select, update
+from sqlalchemy import and_, case, func, select, update
 from sqlalchemy.orm import Session
 
 from node.ledger import now
-from node.triage import allowed_wait, more_pressing, study_urgency
-from schemas.errors import StudyNotFoundError
+from node.triage import allowed_wait, more_pressing, most_pressing, study_urgency
+from schemas.errors import StudyChangedError, StudyNotFoundError
 from schemas.result import OrderPriority, StudyResult, Urgency
 from schemas.settings import AllowedWaits
-from schemas.tables import ReadState, Study
+from schemas.tables import ReadState, Result, Study
+
+#: So long a study that somebody has opened is left to them.
+_SOMEBODY_READS_SECONDS = 15 * 60
 
 
-def start_waiting(study: Study, waits: AllowedWaits, reopened_reason: str = "") -> None:
+def lock_study(session: Session, study_instance_uid: str) -> Study | None:
+    """The study as it is now, held until the transaction ends: whoever changes its place or state asks for it so.
+
+    Without, a reception that read the study before a flag was committed would write the old place back.
+    """
+    return session.scalar(
+        select(Study)
+        .where(Study.study_instance_uid == study_instance_uid)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+
+
+def start_waiting(session: Session, study: Study, waits: AllowedWaits, reopened_reason: str = "") -> None:
     """Put the study on the worklist, new, from now on; of one that was read, say why it is there again."""
     study.read_state = ReadState.NEW
     study.reopened_reason = reopened_reason
-    study.waiting_since = now()
-    study.due_at = now() + allowed_wait(Urgency(study.urgency), waits)
-    study.changed_at = now()
+    study.opened_at = study.read_at = None
+    study.opened_by = study.read_by = ""
+    study.waiting_since = session.scalar(select(now()))
+    _take_place(study, waits)
 
 
-def result_committed(session: Session, study: Study, document: StudyResult, waits: AllowedWaits) -> None:
-    """Give the study the urgency of its new current result, and its place.
+def settle(session: Session, study: Study, waits: AllowedWaits) -> None:
+    """Give the study the urgency of its current results and its order, and its place. Its row must be held.
 
     A study that was read with less pressing results, or before there were any, is new again: somebody has to look.
     """
-    before = Urgency(study.urgency)
-    flagged = document.malpositioned_tube and not study.malpositioned_tube
-    _set_urgency(study, document.urgency)
-    study.malpositioned_tube = document.malpositioned_tube
+    before, flagged_before = Urgency(study.urgency), study.malpositioned_tube
+    current = session.scalars(
+        select(Result.document).where(Result.study_id == study.id, Result.current, Result.document.is_not(None))
+    )
+    documents = [StudyResult.model_validate_json(document) for document in current if document]
+    results = most_pressing(document.urgency for document in documents)
+    study.urgency = study_urgency(results, OrderPriority(study.order_priority))
+    study.malpositioned_tube = any(document.malpositioned_tube for document in documents) if documents else None
+    flagged = study.malpositioned_tube and not flagged_before
     if study.read_state == ReadState.READ and (flagged or more_pressing(Urgency(study.urgency), before)):
-        start_waiting(study, waits, "A more pressing result came after it was read.")
+        start_waiting(session, study, waits, "Something more pressing came after it was read.")
     else:
         _take_place(study, waits)
 
 
-def without_results(study: Study, waits: AllowedWaits) -> None:
-    """Give the study its place by the order's priority alone: before the first result, or when it was withdrawn."""
-    _set_urgency(study, Urgency.ROUTINE)
-    study.malpositioned_tube = None
-    _take_place(study, waits)
-
-
-def mark(session: Session, study_instance_uids: Sequence[str], state: ReadState, who: str, waits: AllowedWaits) -> int:
-    """Set how far the reading of these studies is; returns for how many that was a change.
+def mark(
+    session: Session,
+    study_instance_uids: Sequence[str],
+    state: ReadState,
+    who: str,
+    waits: AllowedWaits,
+    seen_result: int | None = None,
+) -> list[str]:
+    """Set how far the reading of these studies is; returns those for which that was a change.
 
     Opening a study that was opened or read already changes nothing: who looks again does not unread it. A study that
-    is marked as new again takes its old place back. Raises StudyNotFoundError for one that is not on the worklist.
+    is marked as new again takes its old place back.
+
+    Parameters
+    ----------
+    seen_result
+        Newest result (`newest_result`) that the reader saw, 0 for none; None when the caller does not know.
+
+    Raises
+    ------
+    StudyNotFoundError
+        One is not on the worklist; then none is marked.
+    StudyChangedError
+        A result came since the reader looked, and would be marked as read unseen.
     """
-    changed = 0
-    for uid in study_instance_uids:
-        study = session.scalar(select(Study).where(Study.study_instance_uid == uid).with_for_update())
+    changed = []
+    for uid in sorted(study_instance_uids):
+        study = lock_study(session, uid)
         if study is None or study.waiting_since is None:
             raise StudyNotFoundError(f"{uid} is not on the worklist.")
-        changed += _mark(study, state, who, waits)
+        if state is ReadState.READ and seen_result is not None and newest_result(session, study.id) != seen_result:
+            raise StudyChangedError("Look at it again before you mark it as read.")
+        if _mark(study, state, who, waits):
+            changed.append(uid)
     return changed
+
+
+def newest_result(session: Session, study_id: int) -> int:
+    """Key of the newest current result of the study, 0 without one: what a reader has seen."""
+    newest = select(func.max(Result.id)).where(Result.study_id == study_id, Result.current)
+    return session.scalar(newest) or 0
+
+
+def next_to_read(session: Session, who: str, apart_from: str = "") -> str | None:
+    """Study Instance UID of the study to be read next; not one that somebody else has opened just now."""
+    busy = and_(
+        Study.read_state == ReadState.OPENED, Study.opened_by != who, Study.opened_at > now() - _SOMEBODY_READS_SECONDS
+    )
+    return session.scalar(
+        select(Study.study_instance_uid)
+        .where(Study.due_at > 0, ~busy, Study.study_instance_uid != apart_from)
+        .order_by(Study.due_at, Study.id)
+        .limit(1)
+    )
 
 
 def _mark(study: Study, state: ReadState, who: str, waits: AllowedWaits) -> bool:
@@ -69,7 +125,7 @@ def _mark(study: Study, state: ReadState, who: str, waits: AllowedWaits) -> bool
     study.read_state = state
     study.changed_at = now()
     if state is ReadState.READ:
-        study.due_at, study.read_at, study.read_by = None, now(), who
+        study.due_at, study.read_at, study.read_by, study.reopened_reason = None, now(), who, ""
         return True
     study.read_at, study.read_by = None, ""
     if state is ReadState.OPENED:
@@ -91,10 +147,6 @@ def reschedule(session: Session, waits: AllowedWaits) -> None:
         .values(due_at=place, changed_at=now())
         .execution_options(synchronize_session=False)
     )
-
-
-def _set_urgency(study: Study, results: Urgency) -> None:
-    study.urgency = study_urgency(results, OrderPriority(study.order_priority))
 
 
 def _take_place(study: Study, waits: AllowedWaits) -> None:

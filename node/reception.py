@@ -15,12 +15,13 @@ from sqlalchemy.orm import Session
 from node.inferences import inference_priority, queue_inference
 from node.ledger import Ledger, now
 from node.object_store import FolderObjectStore
-from node.reading import start_waiting, without_results
+from node.reading import lock_study, settle, start_waiting
 from node.received import ReceivedFile, text
 from node.routing import Route, RouteReason, route
 from node.study_description import describe
-from node.triage import is_backfill
+from node.triage import is_backfill, order_priority
 from schemas.bundle import Population
+from schemas.result import OrderPriority, Urgency
 from schemas.settings import Settings
 from schemas.tables import Inference, Instance, Outcome, ReadState, Reception, Series, StoredObject, Study
 
@@ -111,8 +112,9 @@ class ReceptionDesk:
         """The sender released its association: these studies need not wait for quiet."""
 
         def change(session: Session) -> None:
-            for study in session.scalars(select(Study).where(Study.study_instance_uid.in_(study_instance_uids))):
-                if study.result_due_at is not None:
+            for uid in sorted(study_instance_uids):
+                study = lock_study(session, uid)
+                if study is not None and study.result_due_at is not None:
                     study.result_due_at = now()
 
         self._ledger.write(change)
@@ -130,7 +132,7 @@ class ReceptionDesk:
             if known != sha256 and not self._store.path(known).exists():
                 _heal(session, known, sha256)
             return Answer.DUPLICATE
-        study = session.scalar(select(Study).where(Study.study_instance_uid == received.study_instance_uid))
+        study = lock_study(session, received.study_instance_uid)
         series = session.scalar(select(Series).where(Series.series_instance_uid == received.series_instance_uid))
         instance = session.scalar(select(Instance).where(Instance.sop_instance_uid == received.sop_instance_uid))
         conflict = _conflict(received, study, series, instance)
@@ -145,6 +147,7 @@ class ReceptionDesk:
         )
         session.add(
             Reception(
+                study_instance_uid=received.study_instance_uid,
                 sop_instance_uid=received.sop_instance_uid,
                 file_sha256=sha256,
                 dataset_digest=received.dataset_digest,
@@ -155,16 +158,23 @@ class ReceptionDesk:
             )
         )
         if conflict:
+            if study is not None:
+                study.changed_at = now()
             return outcome
         if _is_own(session, received):
             # Our result coming back is kept with its reception row, and never input.
             decision = Route(False, RouteReason.OWN_OBJECT, "The object is one of this node's own results.")
         if study is None:
             study = Study(study_instance_uid=received.study_instance_uid, first_received_at=now())
+            study.changed_at = study.last_received_at = now()
+            study.urgency, study.order_priority, study.read_state = (
+                Urgency.ROUTINE,
+                OrderPriority.ROUTINE,
+                ReadState.NEW,
+            )
             session.add(study)
-        describe(study, received.header)
-        if study.malpositioned_tube is None:
-            without_results(study, self._triage.allowed_minutes)
+        if decision.reason != RouteReason.OWN_OBJECT:
+            describe(study, received.header)
         if series is None:
             series = Series(
                 study=study,
@@ -186,9 +196,15 @@ class ReceptionDesk:
         instance.selected = decision.selected
         instance.route_reason = decision.reason
         instance.route_explanation = decision.explanation
+        # A report or a result of ours that quotes the order does not speak for it.
+        speaks = decision.reason not in (RouteReason.OWN_OBJECT, RouteReason.NOT_AN_IMAGE)
+        instance.order_priority = order_priority(received.header) if speaks else OrderPriority.ROUTINE
         study.last_received_at = now()
-        study.changed_at = now()
-        self._list(study, outcome, decision, calling_ae_title)
+        session.flush()
+        ordered = select(Instance.order_priority).join(Series).where(Series.study_id == study.id)
+        study.order_priority = min(map(OrderPriority, session.scalars(ordered)), key=list(OrderPriority).index)
+        settle(session, study, self._triage.allowed_minutes)
+        self._list(session, study, outcome, decision, calling_ae_title)
         if decision.selected or was_selected:
             study.result_due_at = now() + self._quiet_seconds
         if decision.selected:
@@ -196,18 +212,19 @@ class ReceptionDesk:
             queue_inference(session, instance.pixel_digest, sha256, self._bundle.digest, priority)
         return outcome
 
-    def _list(self, study: Study, outcome: Outcome, decision: Route, calling_ae_title: str) -> None:
-        """Put a study with a chest radiograph on the worklist; backfill stays off it."""
-        if decision.reason not in LISTED or outcome == Outcome.HEADER_CHANGED:
-            return
+    def _list(self, session: Session, study: Study, outcome: Outcome, decision: Route, calling_ae_title: str) -> None:
+        """Put a study with a chest radiograph on the worklist; backfill stays off it until a correction says better."""
         if study.waiting_since is None:
+            reasons = session.scalars(select(Instance.route_reason).join(Series).where(Series.study_id == study.id))
+            if LISTED.isdisjoint(reasons):
+                return
             backfill = calling_ae_title in self._triage.backfill_calling_ae_titles or is_backfill(
                 study.study_date_time, datetime.now(), self._triage.backfill_after_hours
             )
             if not backfill:
-                start_waiting(study, self._triage.allowed_minutes)
-        elif study.read_state == ReadState.READ:
-            start_waiting(study, self._triage.allowed_minutes, "A new image came after it was read.")
+                start_waiting(session, study, self._triage.allowed_minutes)
+        elif study.read_state == ReadState.READ and decision.reason in LISTED and outcome != Outcome.HEADER_CHANGED:
+            start_waiting(session, study, self._triage.allowed_minutes, "A new image came after it was read.")
 
 
 def _known_file(session: Session, received: ReceivedFile) -> str | None:

@@ -16,7 +16,7 @@ from node.received import read_received
 from node.reception import ReceptionDesk
 from schemas.errors import IdentityError, NotDicomError
 from schemas.identity import MANUFACTURER
-from schemas.tables import Inference, Instance, Reception, StoredObject
+from schemas.tables import Inference, Instance, Picture, Reception, StoredObject
 
 log = structlog.get_logger()
 
@@ -40,7 +40,7 @@ def reconcile(ledger: Ledger, store: FolderObjectStore, desk: ReceptionDesk) -> 
     store.remove_abandoned(ABANDONED_SECONDS)
     with ledger.read() as session:
         rows: set[str | None] = set()
-        for column in (Reception.file_sha256, Inference.output_sha256, StoredObject.sha256):
+        for column in (Reception.file_sha256, Inference.output_sha256, StoredObject.sha256, Picture.sha256):
             rows.update(session.scalars(select(column)))
         needed = {row.file_sha256: row.sop_instance_uid for row in session.scalars(select(Instance))}
     present = set(store)

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 from pydicom.uid import generate_uid
-from sqlalchemy import ColumnElement, Select, or_, select, update
+from sqlalchemy import ColumnElement, Select, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from node.inferences import inference_priority, queue_inference
 from node.ledger import now
-from node.reading import without_results
+from node.reading import settle
 from schemas.settings import AllowedWaits, ResultObject
 from schemas.tables import Inference, Instance, Result, ResultImage, Series, StoredObject, Study, WorkState
 
@@ -64,10 +64,12 @@ def plan_results(
             _selected_images(bundle_digest).where(Series.study_id == study.id).order_by(Instance.id)
         ).all()
         images = [(instance, inference) for instance, inference in rows]
-        if not images:
-            _withdraw(session, study, waits)
-        elif any(inference.state == WorkState.DONE for _, inference in images):
+        if any(inference.state == WorkState.DONE for _, inference in images):
             planned += _plan(session, study, bundle_digest, images, wanted)
+        else:
+            # No image is selected any more, or none of what there is now could be analysed under this bundle.
+            which = Result.bundle_digest == bundle_digest if images else true()
+            _withdraw(session, study, waits, which)
     return planned
 
 
@@ -97,11 +99,19 @@ def _queue_missing(session: Session, complete: ColumnElement[bool], bundle_diges
         queue_inference(session, instance.pixel_digest, instance.file_sha256, bundle_digest, priority)
 
 
-def _withdraw(session: Session, study: Study, waits: AllowedWaits) -> None:
-    """A correction has left no image to analyse: what was said of the study no longer holds."""
-    session.execute(update(Result).where(Result.study_id == study.id).values(current=False))
-    without_results(study, waits)
-    log.warning("no image of the study is analysed any more; its results are withdrawn", study=study.study_instance_uid)
+def _withdraw(session: Session, study: Study, waits: AllowedWaits, which: ColumnElement[bool]) -> None:
+    """What was said of the study no longer holds, and nothing new can be said."""
+    withdrawn = session.scalars(
+        update(Result)
+        .where(Result.study_id == study.id, Result.current, which)
+        .values(current=False)
+        .returning(Result.id)
+    ).all()
+    settle(session, study, waits)
+    if withdrawn:
+        log.warning(
+            "no image of the study can be analysed any more; its results are withdrawn", study=study.study_instance_uid
+        )
 
 
 def _plan(

@@ -1,4 +1,4 @@
-"""What the worklist shows and searches of a study, taken from the header of its latest image."""
+"""What the worklist shows and searches of a study, taken from the headers of its objects."""
 
 import re
 import unicodedata
@@ -6,7 +6,6 @@ import unicodedata
 from pydicom import Dataset
 
 from node.received import text
-from node.triage import order_priority
 from schemas.tables import Study
 
 #: Separators of the components of a Person Name (PS3.5 6.2.1).
@@ -14,16 +13,15 @@ _NAME_PARTS = re.compile(r"[\^=\s]+")
 
 
 def describe(study: Study, header: Dataset) -> None:
-    """Take over patient, order and date; a correction that came later counts."""
-    study.patient_id = text(header, "PatientID")
-    study.accession_number = text(header, "AccessionNumber")
-    study.patient_name = text(header, "PatientName")
-    study.patient_birth_date = _digits(text(header, "PatientBirthDate"), 8)
-    study.patient_sex = text(header, "PatientSex")[:16]
-    study.study_description = text(header, "StudyDescription")
+    """Take over patient, order number and date of an object: a later correction counts, an omission does not."""
+    study.patient_id = text(header, "PatientID") or study.patient_id or ""
+    study.accession_number = text(header, "AccessionNumber") or study.accession_number or ""
+    study.patient_name = text(header, "PatientName") or study.patient_name or ""
+    study.patient_birth_date = _digits(text(header, "PatientBirthDate"), 8) or study.patient_birth_date or ""
+    study.patient_sex = text(header, "PatientSex")[:16] or study.patient_sex or ""
+    study.study_description = text(header, "StudyDescription") or study.study_description or ""
     date, time = _digits(text(header, "StudyDate"), 8), _digits(text(header, "StudyTime").split(".")[0], 6)
-    study.study_date_time = date + time if len(date) == 8 else ""
-    study.order_priority = order_priority(header)
+    study.study_date_time = (date + time if len(date) == 8 else "") or study.study_date_time or ""
     study.search_text = searchable(
         " ".join([study.patient_name, study.patient_id, study.accession_number, study.study_description])
     )

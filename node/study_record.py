@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from node.image_states import Analysis, ImageState
 from node.ledger import now
 from node.worklist import Row, read_rows
 from schemas.errors import StudyNotFoundError
@@ -21,7 +22,6 @@ from schemas.tables import (
     ReadState,
     Reception,
     Result,
-    Series,
     StoredObject,
     Study,
     WorkState,
@@ -29,15 +29,13 @@ from schemas.tables import (
 
 
 @dataclass(frozen=True)
-class AnalysedImage:
+class SelectedImage:
     """An image that routing gave to the model."""
 
-    instance: Instance
-    #: What the current result says of it; None before there is one, and when it could not be analysed.
+    state: ImageState
+    #: What the current result says of it; None unless it is analysed as it is now.
     result: ImageResult | None
     picture: Picture | None
-    #: Reason when its analysis was given up.
-    failure: str
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Event:
 @dataclass(frozen=True)
 class StudyRecord:
     row: Row
-    analysed: list[AnalysedImage]
+    selected: list[SelectedImage]
     #: Instances that routing set aside, with their reasons.
     set_aside: list[Instance]
     #: Objects that contradict what was known: kept, not used.
@@ -70,13 +68,12 @@ class StudyRecord:
     #: Of the current result; None before the first.
     version: int | None
     events: list[Event]
-    #: The study that is to be read next, apart from this one.
-    next_uid: str | None
 
     @property
-    def delivered(self) -> bool:
-        """Whether everything that there is to deliver is delivered."""
-        return all(each.state == WorkState.DONE for stored in self.objects for each in stored.deliveries)
+    def settled(self) -> bool:
+        """Whether every delivery came to its end."""
+        ended = (WorkState.DONE, WorkState.FAILED)
+        return all(each.state in ended for stored in self.objects for each in stored.deliveries)
 
 
 def read_study(session: Session, study_instance_uid: str) -> StudyRecord:
@@ -86,48 +83,30 @@ def read_study(session: Session, study_instance_uid: str) -> StudyRecord:
         raise StudyNotFoundError(f"{study_instance_uid} was never received here.")
     at = session.scalar(select(now())) or 0.0
     (row,) = read_rows(session, [study], at)
-    instances = session.scalars(select(Instance).join(Series).where(Series.study_id == study.id).order_by(Instance.id))
-    by_uid = {each.sop_instance_uid: each for each in instances}
     results = session.scalars(select(Result).where(Result.study_id == study.id).order_by(Result.id)).all()
-    current = next((each for each in reversed(results) if each.current), None)
+    current = next((each for each in results if each.id == row.result_id), None)
     receptions = session.scalars(
-        select(Reception).where(Reception.sop_instance_uid.in_(list(by_uid))).order_by(Reception.id)
+        select(Reception).where(Reception.study_instance_uid == study_instance_uid).order_by(Reception.id)
     ).all()
-    inferences = session.scalars(
-        select(Inference).where(Inference.pixel_digest.in_({each.pixel_digest for each in by_uid.values()}))
-    ).all()
+    digests = {each.instance.pixel_digest for each in row.images}
+    inferences = session.scalars(select(Inference).where(Inference.pixel_digest.in_(digests))).all()
     objects = _objects(session, current)
+    by_uid = {image.sop_instance_uid: image for image in row.results}
     return StudyRecord(
         row=row,
-        analysed=_analysed(row, list(by_uid.values()), list(inferences)),
-        set_aside=[each for each in by_uid.values() if not each.selected],
+        selected=[
+            SelectedImage(
+                each, by_uid.get(each.instance.sop_instance_uid), row.pictures.get(each.instance.sop_instance_uid)
+            )
+            for each in row.images
+            if each.analysis is not Analysis.SET_ASIDE
+        ],
+        set_aside=[each.instance for each in row.images if each.analysis is Analysis.SET_ASIDE],
         conflicts=[each for each in receptions if each.outcome == Outcome.CONFLICT],
         objects=objects,
         version=current.version if current else None,
         events=_events(study, list(receptions), list(inferences), list(results), objects),
-        next_uid=session.scalar(
-            select(Study.study_instance_uid)
-            .where(Study.due_at.is_not(None), Study.id != study.id)
-            .order_by(Study.due_at, Study.id)
-            .limit(1)
-        ),
     )
-
-
-def _analysed(row: Row, instances: list[Instance], inferences: list[Inference]) -> list[AnalysedImage]:
-    results = {each.sop_instance_uid: each for each in row.document.images} if row.document else {}
-    failures = {each.pixel_digest: each.error for each in inferences if each.state == WorkState.FAILED}
-    failed = {each.sop_instance_uid: each.reason for each in row.document.failed} if row.document else {}
-    return [
-        AnalysedImage(
-            each,
-            results.get(each.sop_instance_uid),
-            row.pictures.get(each.sop_instance_uid),
-            failed.get(each.sop_instance_uid, failures.get(each.pixel_digest, "")),
-        )
-        for each in instances
-        if each.selected
-    ]
 
 
 def _objects(session: Session, result: Result | None) -> list[ObjectState]:

@@ -32,7 +32,7 @@ def urgency(images: Iterable[ImageResult]) -> Urgency:
         categories += [
             category for tube in image.tubes if tube.position and (category := tube.position.category) is not None
         ]
-    return min((_URGENCY[category] for category in categories), key=_ORDER.index, default=Urgency.ROUTINE)
+    return most_pressing(_URGENCY[category] for category in categories)
 
 
 def malpositioned_tube(images: Iterable[ImageResult]) -> bool:
@@ -58,6 +58,11 @@ def study_urgency(results: Urgency, order: OrderPriority) -> Urgency:
     tube must still stand out.
     """
     return min(results, _ORDERED[order], key=_ORDER.index)
+
+
+def most_pressing(urgencies: Iterable[Urgency]) -> Urgency:
+    """The most pressing of several; routine for none."""
+    return min(urgencies, key=_ORDER.index, default=Urgency.ROUTINE)
 
 
 def more_pressing(one: Urgency, other: Urgency) -> bool:

@@ -11,12 +11,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select
 from sqlalchemy.orm import Session
 
+from node.image_states import Analysis, ImageState, image_states
 from node.ledger import now
 from node.study_description import searchable
 from node.triage import allowed_wait
-from schemas.result import StudyResult, Urgency
+from schemas.result import ImageResult, StudyResult, Urgency
 from schemas.settings import AllowedWaits
-from schemas.tables import Inference, Instance, Picture, ReadState, Result, ResultImage, Series, Study, WorkState
+from schemas.tables import Instance, Outcome, Picture, ReadState, Reception, Result, ResultImage, Study
 
 #: Rows of one page of the list.
 PAGE_ROWS = 50
@@ -31,6 +32,7 @@ class Show(StrEnum):
     OPENED = "opened"
     #: The latest read first.
     READ = "read"
+    #: Every study that was received, also what was never listed; the latest first.
     ALL = "all"
 
 
@@ -53,12 +55,18 @@ class Row:
     """One study of the list."""
 
     study: Study
+    #: Key of its current result, 0 without one: what a reader of this row has seen (node/reading.py).
+    result_id: int
     #: Its current result.
     document: StudyResult | None
+    #: What the result says of the images that are still what it was made from.
+    results: list[ImageResult]
+    #: All instances, those that were set aside included.
+    images: list[ImageState]
     #: Pictures of each analysed image, drawn or not yet, by SOP Instance UID.
     pictures: dict[str, Picture]
-    #: Why there is no result and none is to come, one sentence; "" otherwise.
-    not_analysed: str
+    #: Objects that contradict what was known of the study: kept, not used.
+    conflicts: int
     #: On the database's clock, seconds.
     waited: float
     #: Until it is due; negative when overdue; None when nobody has to read it.
@@ -71,6 +79,19 @@ class Row:
     @property
     def overdue(self) -> bool:
         return self.left is not None and self.left < 0
+
+    def count(self, *analyses: Analysis) -> int:
+        """Number of images that are so far."""
+        return sum(image.analysis in analyses for image in self.images)
+
+    @property
+    def not_analysed(self) -> str:
+        """Why there is no result and none is to come, one sentence; "" otherwise."""
+        if self.results or self.count(Analysis.PENDING):
+            return ""
+        # A failure says more than why another image was set aside.
+        by_weight = sorted(self.images, key=lambda image: image.analysis is not Analysis.FAILED)
+        return next((image.reason for image in by_weight if image.reason), "")
 
 
 @dataclass(frozen=True)
@@ -110,13 +131,12 @@ def read_worklist(session: Session, selection: Selection) -> Worklist:
 
 def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
     show = selection.show
-    conditions: list[ColumnElement[bool]] = [
-        Study.due_at.is_not(None)
-        if show in (Show.OPEN, Show.NEW, Show.OPENED)
-        else Study.read_at.is_not(None)
-        if show is Show.READ
-        else Study.waiting_since.is_not(None)
-    ]
+    # "> 0" where "is not null" is meant: SQLite without statistics takes an index for the one and not for the other.
+    conditions: list[ColumnElement[bool]] = []
+    if show in (Show.OPEN, Show.NEW, Show.OPENED):
+        conditions.append(Study.due_at > 0)
+    elif show is Show.READ:
+        conditions.append(Study.read_at > 0)
     if show in (Show.NEW, Show.OPENED):
         conditions.append(Study.read_state == ReadState(show.value))
     if selection.flagged:
@@ -133,8 +153,7 @@ def _order(show: Show) -> tuple[Any, ...]:
     if show is Show.READ:
         return (Study.read_at.desc(), Study.id.desc())
     if show is Show.ALL:
-        # Who waits before who does not, as the databases disagree on where NULL goes.
-        return (case((Study.due_at.is_(None), 1), else_=0), Study.due_at, Study.id.desc())
+        return (Study.id.desc(),)
     return (Study.due_at, Study.id)
 
 
@@ -148,76 +167,66 @@ def _counts(session: Session, at: float) -> Counts:
             many(Study.malpositioned_tube.is_(True)),
             many(Study.due_at < literal(at)),
             many(Study.read_state == ReadState.NEW),
-        ).where(Study.due_at.is_not(None))
+        ).where(Study.due_at > 0)
     ).one()
     return Counts(*(int(number) for number in counted))
 
 
 def read_rows(session: Session, studies: Sequence[Study], at: float) -> list[Row]:
     """What the list shows of these studies, in their order."""
-    ids = [study.id for study in studies]
-    results = {
-        result.study_id: result
-        for result in session.scalars(
-            # Of several bundles' results the newest is shown.
-            select(Result).where(Result.study_id.in_(ids), Result.current).order_by(Result.id)
-        )
-    }
-    pictures: dict[int, dict[str, Picture]] = {}
-    for result_id, sop_instance_uid, picture in session.execute(
-        select(ResultImage.result_id, Instance.sop_instance_uid, Picture)
-        .join(Picture, Picture.result_image_id == ResultImage.id)
-        .join(Instance, ResultImage.instance_id == Instance.id)
-        .where(ResultImage.result_id.in_([result.id for result in results.values()]))
+    current: dict[int, Result | None] = {study.id: None for study in studies}
+    for result in session.scalars(
+        # Of several bundles' results the newest is shown.
+        select(Result).where(Result.study_id.in_(list(current)), Result.current).order_by(Result.id)
     ):
-        pictures.setdefault(result_id, {})[sop_instance_uid] = picture
-    reasons = _not_analysed(session, [each for each in ids if each not in results])
+        current[result.study_id] = result
+    states = image_states(session, current)
+    pictures = _pictures(session, [result.id for result in current.values() if result])
+    conflicts = _conflicts(session, studies)
     rows = []
     for study in studies:
-        result = results.get(study.id)
-        document = StudyResult.model_validate_json(result.document) if result and result.document else None
+        shown = current[study.id]
+        document = StudyResult.model_validate_json(shown.document) if shown and shown.document else None
+        done = {each.instance.sop_instance_uid for each in states[study.id] if each.analysis is Analysis.DONE}
         since = study.waiting_since if study.waiting_since is not None else study.first_received_at
         rows.append(
             Row(
-                study,
-                document,
-                pictures.get(result.id, {}) if result else {},
-                reasons.get(study.id, ""),
-                (study.read_at or at) - since,
-                None if study.due_at is None else study.due_at - at,
+                study=study,
+                result_id=shown.id if shown else 0,
+                document=document,
+                results=[image for image in document.images if image.sop_instance_uid in done] if document else [],
+                images=states[study.id],
+                pictures=pictures.get(shown.id, {}) if shown else {},
+                conflicts=conflicts.get(study.study_instance_uid, 0),
+                waited=(study.read_at or at) - since,
+                left=None if study.due_at is None else study.due_at - at,
             )
         )
     return rows
 
 
-def _not_analysed(session: Session, study_ids: list[int]) -> dict[int, str]:
-    """Why studies without a result will get none; those whose analysis is under way are left out."""
-    reasons: dict[int, str] = {}
-    under_way: set[int] = set()
-    images = session.execute(
-        select(Series.study_id, Instance, Inference)
-        .join(Instance, Instance.series_id == Series.id)
-        .outerjoin(Inference, and_(Instance.selected, Inference.pixel_digest == Instance.pixel_digest))
-        .where(Series.study_id.in_(study_ids))
-        .order_by(Instance.id, Inference.id)
+def _pictures(session: Session, result_ids: list[int]) -> dict[int, dict[str, Picture]]:
+    """Result key -> SOP Instance UID -> pictures."""
+    pictures: dict[int, dict[str, Picture]] = {}
+    for result_id, sop_instance_uid, picture in session.execute(
+        select(ResultImage.result_id, Instance.sop_instance_uid, Picture)
+        .join(Picture, Picture.result_image_id == ResultImage.id)
+        .join(Instance, ResultImage.instance_id == Instance.id)
+        .where(ResultImage.result_id.in_(result_ids))
+    ):
+        pictures.setdefault(result_id, {})[sop_instance_uid] = picture
+    return pictures
+
+
+def _conflicts(session: Session, studies: Sequence[Study]) -> dict[str, int]:
+    """Study Instance UID -> number of contradicting objects."""
+    uids = [study.study_instance_uid for study in studies]
+    counted = session.execute(
+        select(Reception.study_instance_uid, func.count())
+        .where(Reception.study_instance_uid.in_(uids), Reception.outcome == Outcome.CONFLICT)
+        .group_by(Reception.study_instance_uid)
     )
-    for study_id, instance, inference in images:
-        reason = _image_reason(instance, inference)
-        if reason is None:
-            under_way.add(study_id)
-        elif instance.selected:
-            # A failure says more than why another image was set aside.
-            reasons[study_id] = reason
-        else:
-            reasons.setdefault(study_id, reason)
-    return {study_id: reason for study_id, reason in reasons.items() if study_id not in under_way}
-
-
-def _image_reason(instance: Instance, inference: Inference | None) -> str | None:
-    """Why the image is not analysed; None when it is, or is going to be."""
-    if not instance.selected:
-        return instance.route_explanation
-    return inference.error if inference is not None and inference.state == WorkState.FAILED else None
+    return {uid: number for uid, number in counted}  # noqa: C416 - rows are no pairs to the type checker
 
 
 def place_in_words(row: Row, waits: AllowedWaits) -> str:
@@ -226,7 +235,7 @@ def place_in_words(row: Row, waits: AllowedWaits) -> str:
     if study.read_state == ReadState.READ:
         return "Read."
     if row.left is None:
-        return "Never listed: a prior or a migration."
+        return "Not listed: a prior, a migration, or no chest radiograph."
     minutes = allowed_wait(urgency, waits) / 60
     wait = f"{minutes:g} min" if minutes < 120 else f"{minutes / 60:g} h"
     why = " ".join(reason for reason in (study.reopened_reason, _why(row)) if reason)
@@ -235,15 +244,13 @@ def place_in_words(row: Row, waits: AllowedWaits) -> str:
 
 
 def _why(row: Row) -> str:
-    study, document = row.study, row.document
-    if document is None:
+    study = row.study
+    if not row.results:
         reason = "Not analysed." if row.not_analysed else "The analysis is under way."
-        ordered = f" Ordered {study.order_priority.upper()}." if study.urgency != Urgency.ROUTINE else ""
+        ordered = f" Ordered {study.order_priority.upper()}." if row.urgency != Urgency.ROUTINE else ""
         return reason + ordered
-    if document.urgency != row.urgency:
-        return f"Ordered {study.order_priority.upper()}."
     pressing = []
-    for image in document.images:
+    for image in row.results:
         pressing += [
             f"{tube.device.code.meaning} {tube.position.replace('_', ' ')}"
             for tube in image.tubes
@@ -254,4 +261,8 @@ def _why(row: Row) -> str:
             for finding in image.findings
             if finding.present and finding.finding.category.value == row.urgency
         ]
-    return f"{', '.join(dict.fromkeys(pressing))}." if pressing else "Nothing that the model looks for was found."
+    if pressing:
+        return f"{', '.join(dict.fromkeys(pressing))}."
+    if row.urgency != Urgency.ROUTINE:
+        return f"Ordered {study.order_priority.upper()}."
+    return "No finding was called present."

@@ -110,6 +110,12 @@ class StudyNotFoundError(ChexnodeError):
     http_status = 404
 
 
+class StudyChangedError(ChexnodeError):
+    """A newer result of the study came since you looked."""
+
+    http_status = 409
+
+
 class PeerError(ChexnodeError):
     """The DICOM peer did not do what was asked."""
 

@@ -170,7 +170,8 @@ class PageSettings(_Section):
     #: A login ends after this long, and after this long without a click.
     session_hours: Annotated[float, Field(gt=0)] = 12.0
     idle_minutes: Annotated[float, Field(gt=0)] = 60.0
-    #: Failed logins of one name, or from one address, within a quarter of an hour, after which it has to wait.
+    #: Failed logins of one name from one address within a quarter of an hour, after which it has to wait; ten times as
+    #: many of one name from everywhere, or of all names from one address.
     failed_logins: Annotated[int, Field(ge=1)] = 5
     #: Folder of the OHIF build; empty: where `make viewer` puts it.
     viewer: Path | None = None
@@ -289,11 +290,11 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: "
+            f"{_source(problem['loc'])}: "
             + ("unknown option" if problem["type"] == "extra_forbidden" else problem["msg"])
             for problem in error.errors()
         )
-        raise SettingsError(f"{settings_file() or 'environment'}: {problems}") from error
+        raise SettingsError(problems) from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{settings_file()} is not TOML: {error}") from error
     except UnicodeDecodeError as error:
@@ -303,3 +304,12 @@ def load_settings() -> Settings:
         raise SettingsError(f"environment: {error}") from None
     except OSError as error:
         raise SettingsError(f"{error.filename}: {error.strerror}.") from error
+
+
+def _source(location: tuple[int | str, ...]) -> str:
+    """Where the option at `location` was set: the variable of the environment that wins, else the file."""
+    option = ".".join(str(part) for part in location) or "settings"
+    variable = f"CHEXNODE_{'__'.join(str(part) for part in location)}".upper()
+    return (
+        f"environment variable {variable}" if variable in os.environ else f"{settings_file() or 'settings'}: {option}"
+    )

@@ -119,7 +119,7 @@ class Study(Base):
     #: Of the current results; NULL before the first.
     malpositioned_tube: Mapped[bool | None] = mapped_column()
     #: From when on it waits for its reader; NULL: never listed (a prior, a migration, no chest radiograph).
-    waiting_since: Mapped[float | None] = mapped_column(Double)
+    waiting_since: Mapped[float | None] = mapped_column(Double, index=True)
     #: The place in the worklist: waiting since + the allowed wait of its urgency; NULL when nobody has to read it.
     due_at: Mapped[float | None] = mapped_column(Double, index=True)
     read_state: Mapped[str] = mapped_column(String(16), default=ReadState.NEW)
@@ -177,8 +177,12 @@ class Instance(Base):
     selected: Mapped[bool] = mapped_column()
     route_reason: Mapped[str] = mapped_column(String(32))
     route_explanation: Mapped[str] = mapped_column(Text)
+    #: What its header says of the order; the study takes the most pressing of its instances.
+    order_priority: Mapped[str] = mapped_column(String(16), default=OrderPriority.ROUTINE)
 
     series: Mapped[Series] = relationship(back_populates="instances")
+
+    __table_args__ = (_one_of("order_priority", OrderPriority),)
 
 
 class Reception(Base):
@@ -187,6 +191,7 @@ class Reception(Base):
     __tablename__ = "reception"
 
     id: Mapped[int] = mapped_column(primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(64), default="", index=True)
     sop_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
     file_sha256: Mapped[str] = mapped_column(String(64), index=True)
     dataset_digest: Mapped[str] = mapped_column(String(64))

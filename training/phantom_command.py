@@ -1,5 +1,6 @@
 """`chexnode phantom`: DICOM files of simulated chest radiographs, each with its truth beside it."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,12 @@ _TUBES = ("well-placed", "malpositioned", "absent", "any")
 )
 @click.option("--size", type=click.IntRange(64, 8192), default=1024, show_default=True, help="Rows and columns.")
 @click.option("--tube", type=click.Choice(_TUBES), default="any", show_default=True, help="Endotracheal tube.")
-def phantom_command(out: Path, count: int, seed: int, size: int, tube: "TubeChoice") -> None:
+@click.option(
+    "--date",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    help="Study Date and Time. Default: now; a node takes studies of days ago for priors and does not list them.",
+)
+def phantom_command(out: Path, count: int, seed: int, size: int, tube: "TubeChoice", date: datetime | None) -> None:
     """Make synthetic chest radiographs with known truth: seed-N.dcm and seed-N.json."""
     from rich.console import Console
     from rich.table import Table
@@ -31,11 +37,24 @@ def phantom_command(out: Path, count: int, seed: int, size: int, tube: "TubeChoi
     from training.phantom_truth import phantom_truth
 
     out.mkdir(parents=True, exist_ok=True)
-    table = Table("file", "view", "findings", "tube", "tip above carina", title=f"{count} phantoms in {out}")
+    taken = date or datetime.now()
+    table = Table(
+        "file",
+        "view",
+        "findings",
+        "tube",
+        "tip above carina",
+        title=f"{count} phantom{'' if count == 1 else 's'} in {out}",
+    )
     for number in range(seed, seed + count):
         phantom = render_phantom(number, size, size, tube)
         path = out / f"seed-{number}.dcm"
-        order = Order(patient_name=f"Phantom^Chest {number}", patient_id=f"PHANTOM-{number}")
+        order = Order(
+            patient_name=f"Phantom^Chest {number}",
+            patient_id=f"PHANTOM-{number}",
+            study_date=taken.strftime("%Y%m%d"),
+            study_time=taken.strftime("%H%M%S"),
+        )
         dataset = phantom_dataset(phantom, order)
         dataset.save_as(path, enforce_file_format=True)
         truth = phantom_truth(phantom, str(dataset.SOPInstanceUID))

@@ -15,7 +15,7 @@ from node.leases import Commit, Lease, claim, claimable, complete, perform
 from node.ledger import Ledger, now
 from node.object_store import FolderObjectStore
 from node.queue import Publisher, delivery_queue, stopping
-from node.reading import result_committed
+from node.reading import lock_study, settle
 from node.results_planning import make_current, plan_results, wanted_objects
 from schemas.bundle import Manifest
 from schemas.identity import software_version
@@ -214,11 +214,13 @@ class Tasks:
     def _commit(self, session: Session, lease: Lease, built: Assembly, stored: dict[str, str]) -> None:
         """The first commit under a valid lease fixes the bytes, names the current version and makes deliveries due."""
         document = built.document
+        # The study before its result, as everywhere: who locks in another order waits for each other for ever.
+        study = lock_study(session, document.study_instance_uid)
+        assert study is not None
         complete(session, lease, document=document.model_dump_json(), urgency=document.urgency)
         result = session.get_one(Result, lease.row_id, populate_existing=True)
         make_current(session, result)
-        study = session.get_one(Study, result.study_id)
-        result_committed(session, study, document, self._waits)
+        settle(session, study, self._waits)
         objects = {each.sop_instance_uid: each for each in result.objects}
         for each in built.objects:
             row = objects[each.sop_instance_uid]

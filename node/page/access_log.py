@@ -22,6 +22,10 @@ from schemas.tables import AccessEntry
 router = APIRouter()
 
 _PAGE_ROWS = 100
+#: What an account or a study can be called, with blanks around from copying; control characters (PostgreSQL knows no
+#: NUL in a text) are answered 422 before a database sees them.
+_NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]*$"
+_UID_OR_NONE = r"^ *[0-9.]* *$"
 _NAME_LENGTH = 64
 _DETAIL_LENGTH = 500
 
@@ -60,7 +64,7 @@ def loggable(text: str, length: int = _NAME_LENGTH) -> str:
 
 
 class RefusalLog:
-    """Rows of refused requests: one per address and minute, and not more than so many in all.
+    """Rows of refused requests: one per address, account and minute, and not more than so many in all.
 
     A flood of requests would fill the disk otherwise.
     """
@@ -73,7 +77,7 @@ class RefusalLog:
 
     def note(self, page: Page, origin: str, address: str, name: str, detail: str) -> None:
         """Write down that a request was refused. `origin` is what is counted: the address or its network."""
-        if self._is_due(origin):
+        if self._is_due(f"{origin} {name}"):
             entry(page, name, address, "refused", detail=detail)
 
     def _is_due(self, origin: str) -> bool:
@@ -90,8 +94,8 @@ class RefusalLog:
 def access_page(
     request: Request,
     visitor: Admin,
-    account: Annotated[str, Query(max_length=64)] = "",
-    study: Annotated[str, Query(max_length=64)] = "",
+    account: Annotated[str, Query(max_length=64, pattern=_NO_CONTROL)] = "",
+    study: Annotated[str, Query(max_length=64, pattern=_UID_OR_NONE)] = "",
     before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
 ) -> Response:
     """The newest entries, of an account or a study where one is named; `before` is the row that paging goes on from."""

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
 from node.page.access_log import record
-from node.page.context import Page, Uid, page_of
+from node.page.context import UID, Page, Uid, page_of
 from node.page.visitor import Reader
+from node.page.words import doubts
 from node.page.worklist import mark_studies, selection
 from node.study_record import read_study
 from node.worklist import Row, Selection, place_in_words, read_worklist
@@ -38,6 +39,10 @@ class WorklistStudy(BaseModel):
     #: Why it stands where it stands.
     place: str
     result: StudyResult | None
+    #: Key of that result, 0 without one: to be given back with a mark.
+    result_seen: int
+    #: What must not be taken for normal: images that were not analysed, findings that were not assessed.
+    doubts: list[str]
     #: Why there is no result and none is to come.
     not_analysed: str
 
@@ -68,10 +73,13 @@ class StudyAnswer(WorklistStudy):
 
 class NewState(BaseModel):
     state: ReadState
+    #: `result_seen` of the answer that the reader saw: a study with a newer result is then not marked as read (409).
+    result_seen: int | None = None
 
 
-class NewStates(NewState):
-    study_instance_uids: Annotated[list[str], Field(min_length=1, max_length=1000)]
+class NewStates(BaseModel):
+    state: ReadState
+    study_instance_uids: Annotated[list[Annotated[str, Field(pattern=UID)]], Field(min_length=1, max_length=1000)]
 
 
 @routes.get("/worklist")
@@ -117,8 +125,8 @@ def study(request: Request, visitor: Reader, study_instance_uid: Uid) -> StudyAn
 
 @routes.put("/studies/{study_instance_uid}/state", status_code=204)
 def mark_study(request: Request, visitor: Reader, study_instance_uid: Uid, new: NewState) -> None:
-    """Mark one study as new, opened or read. 404 when it is not on the worklist."""
-    mark_studies(page_of(request), visitor, [study_instance_uid], new.state)
+    """Mark one study as new, opened or read. 404 when it is not on the worklist, 409 when a newer result came."""
+    mark_studies(page_of(request), visitor, [study_instance_uid], new.state, new.result_seen)
 
 
 @routes.post("/worklist/state", status_code=204)
@@ -143,5 +151,7 @@ def _study(page: Page, row: Row) -> dict[str, Any]:
         "due_at": study.due_at,
         "place": place_in_words(row, page.settings.triage.allowed_minutes),
         "result": row.document,
+        "result_seen": row.result_id,
+        "doubts": doubts(row),
         "not_analysed": row.not_analysed,
     }

@@ -21,8 +21,9 @@ from schemas.tables import AccessEntry, Account
 log = structlog.get_logger()
 
 _WINDOW_SECONDS = 15 * 60
-#: One name may fail this many times as often, over all addresses: a lower limit would let anybody lock anybody out.
-_NAME_FACTOR = 10
+#: One name over all addresses, and one address over all names, may fail this many times as often as one name at one
+#: address: a lower limit would let anybody lock anybody out, and one wrong script everybody in the reading room.
+_WIDE_FACTOR = 10
 #: An account that logged in from an address within these days is not locked out there by failures elsewhere.
 _KNOWN_ADDRESS_SECONDS = 30 * 24 * 3600
 #: Each takes a core and 64 MiB for a moment.
@@ -67,9 +68,12 @@ def _attempt(page: Page, name: str, password: str, address: str) -> Account:
 def _seconds_to_wait(session: Session, name: str, address: str, limit: int) -> int:
     origin = origin_of_attempts(address)
     from_there = or_(AccessEntry.address == origin, AccessEntry.detail == origin)
-    waits = [_until_fewer(session, from_there, limit)]
+    waits = [
+        _until_fewer(session, and_(from_there, AccessEntry.account == name), limit),
+        _until_fewer(session, from_there, limit * _WIDE_FACTOR),
+    ]
     if not _is_known(session, name, address):
-        waits.append(_until_fewer(session, AccessEntry.account == name, limit * _NAME_FACTOR))
+        waits.append(_until_fewer(session, AccessEntry.account == name, limit * _WIDE_FACTOR))
     return max(waits)
 
 

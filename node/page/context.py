@@ -12,7 +12,8 @@ from schemas.bundle import Manifest
 from schemas.settings import Settings
 
 #: A UID in an address (PS3.5 section 9.1); anything else is answered 422 before a database sees it.
-Uid = Annotated[str, Path(pattern=r"^[0-9.]{1,64}$")]
+UID = r"^[0-9.]{1,64}$"
+Uid = Annotated[str, Path(pattern=UID)]
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,18 @@ since OHIF asks for a patient's studies by the Patient ID that it was answered.
 import json
 import re
 import time
+from asyncio import Semaphore
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Annotated
 from urllib.parse import unquote_to_bytes, urlsplit
 
+import anyio
 import httpx
 import structlog
-from fastapi import APIRouter, FastAPI, HTTPException, Request
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
@@ -64,8 +67,11 @@ _TEXTS = {
     "00100010": "PatientName",
     "00100020": "PatientID",
 }
-#: Longest JSON that is taken in whole to be rewritten.
-_JSON_BYTES = 128 << 20
+#: Longest JSON that is taken in whole for its addresses to be rewritten (metadata of some 2,000 slices), and to be
+#: parsed (a search of 101 studies has some 200 KB); how many are taken in at a time, over all visitors.
+_JSON_BYTES = 16 << 20
+_PARSED_BYTES = 4 << 20
+_REWRITES = 4
 _JSON = ("application/dicom+json", "application/json")
 #: Headers of the PACS that are passed on; cookies, hop-by-hop headers and the server's name are not.
 _ANSWERED = ("content-type", "content-length", "content-encoding")
@@ -78,8 +84,14 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _CONNECTIONS = 48
-#: One row of the access log per visitor and study in this time; how many pairs are remembered.
+#: Requests of one visitor that are answered at a time, so that a few visitors cannot take all connections; how long one
+#: more waits for its turn, and when it may come again.
+_TURNS = 16
+_TURN_SECONDS = 5.0
+_COME_AGAIN_SECONDS = 2
+#: One row of the access log per visitor and study in this time, one for searches; how many pairs are remembered.
 _VIEWING_SECONDS = 900.0
+_SEARCH_SECONDS = 60.0
 _VIEWINGS = 10_000
 _SLOW = "The PACS does not answer in time."
 
@@ -97,8 +109,62 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 routes = APIRouter(lifespan=_lifespan)
 
 
+@dataclass
+class _Queue:
+    """The requests of one visitor."""
+
+    turns: Semaphore = field(default_factory=lambda: Semaphore(_TURNS))
+    length: int = 0
+
+
+class _State:
+    """What the proxy of one application remembers."""
+
+    def __init__(self) -> None:
+        self.viewings = _Viewings()
+        self.rewrites = Semaphore(_REWRITES)
+        self._queues: dict[str, _Queue] = {}
+
+    @asynccontextmanager
+    async def turn(self, visitor: Visitor) -> AsyncIterator[None]:
+        """The block runs when few enough requests of the visitor are under way. Raises HTTPException 503."""
+        key = visitor.session or visitor.address
+        queue = self._queues.setdefault(key, _Queue())
+        queue.length += 1
+        try:
+            try:
+                with anyio.fail_after(_TURN_SECONDS):
+                    await queue.turns.acquire()
+            except TimeoutError as error:
+                again = {"Retry-After": str(_COME_AGAIN_SECONDS)}
+                raise HTTPException(503, f"More than {_TURNS} requests at a time.", again) from error
+            try:
+                yield
+            finally:
+                queue.turns.release()
+        finally:
+            queue.length -= 1
+            if not queue.length:
+                del self._queues[key]
+
+
+def _state(app: FastAPI) -> _State:
+    state: _State | None = getattr(app.state, "pacs_proxy", None)
+    if state is None:
+        state = app.state.pacs_proxy = _State()
+    return state
+
+
+async def _in_turn(request: Request, visitor: Reader) -> AsyncIterator[AsyncExitStack]:
+    """The visitor's turn, until the last byte of the answer is sent; what is to be closed then goes on the stack."""
+    async with _state(request.app).turn(visitor), AsyncExitStack() as stack:
+        yield stack
+
+
 @routes.get(PREFIX + "{path:path}", include_in_schema=False)
-async def resource(request: Request, path: str, visitor: Reader) -> Response:
+async def resource(
+    request: Request, path: str, visitor: Reader, stack: Annotated[AsyncExitStack, Depends(_in_turn)]
+) -> Response:
     """A resource of the PACS's DICOMweb root."""
     page = page_of(request)
     destination = pacs(page.settings)
@@ -107,11 +173,15 @@ async def resource(request: Request, path: str, visitor: Reader) -> Response:
     matched = _RESOURCE.fullmatch(path)
     if matched is None:
         raise HTTPException(404, "No such resource: only search and retrieval by DICOMweb are passed on.")
-    if path.startswith("studies/"):
-        await _viewings(request.app).note(page, visitor, path.split("/")[1])
     level = matched["level"] or matched["below"]
     asked = _Query.parse(request.scope["query_string"], search=level is not None)
-    link = _Pacs(_client(request.app, destination), destination)
+    state = _state(request.app)
+    if matched["level"]:
+        asked = asked.bounded()
+        await state.viewings.note_search(page, visitor)
+    else:
+        await state.viewings.note(page, visitor, path.split("/")[1])
+    link = _Pacs(_client(request.app, destination), destination, state.rewrites, stack)
     if asked.awkward:
         if matched["level"] != "studies":
             raise HTTPException(400, "The PACS cannot be searched for such a value below studies.")
@@ -163,6 +233,16 @@ class _Query:
         """The same search, as one for these studies."""
         return _Query(self.controls, (("StudyInstanceUID", ",".join(study_instance_uids)),))
 
+    def bounded(self) -> "_Query":
+        """The same search with a limit, since one over the whole PACS may have any number of answers."""
+        limits = [value for key, value in self.controls if key.lower() == "limit"]
+        if not all(re.fullmatch("[0-9]{1,9}", each) for each in limits):
+            raise HTTPException(400, "The limit is no number.")
+        # To Orthanc, 0 means all.
+        limit = min([_FOUND, *(int(each) for each in limits if int(each))])
+        others = tuple(pair for pair in self.controls if pair[0].lower() != "limit")
+        return replace(self, controls=(*others, ("limit", str(limit))))
+
     def encoded(self) -> str:
         """The query string for the PACS; values that it would misread must be gone."""
         pairs = [(key, _sent(key, value)) for key, value in self.matches] + list(self.controls)
@@ -188,26 +268,26 @@ class _Viewings:
         self._noted: OrderedDict[tuple[str, ...], float] = OrderedDict()
 
     async def note(self, page: Page, visitor: Visitor, study_instance_uid: str) -> None:
+        await self._note(page, visitor, study_instance_uid, "", _VIEWING_SECONDS)
+
+    async def note_search(self, page: Page, visitor: Visitor) -> None:
+        """Not what was searched for: that would be a patient's name."""
+        await self._note(page, visitor, "", "search", _SEARCH_SECONDS)
+
+    async def _note(self, page: Page, visitor: Visitor, study_instance_uid: str, detail: str, seconds: float) -> None:
         key = (visitor.name, visitor.address, visitor.session, study_instance_uid)
         moment = time.monotonic()
-        if moment - self._noted.get(key, float("-inf")) < _VIEWING_SECONDS:
+        if moment - self._noted.get(key, float("-inf")) < seconds:
             return
         self._noted[key] = moment
         self._noted.move_to_end(key)
         if len(self._noted) > _VIEWINGS:
             self._noted.popitem(last=False)
         try:
-            await run_in_threadpool(record, page, visitor, "viewer", study_instance_uid)
+            await run_in_threadpool(record, page, visitor, "viewer", study_instance_uid, detail)
         except BaseException:
             self._noted.pop(key, None)
             raise
-
-
-def _viewings(app: FastAPI) -> _Viewings:
-    viewings: _Viewings | None = getattr(app.state, "pacs_viewings", None)
-    if viewings is None:
-        viewings = app.state.pacs_viewings = _Viewings()
-    return viewings
 
 
 def _client(app: FastAPI, destination: OrthancDestination) -> httpx.AsyncClient:
@@ -226,10 +306,17 @@ def _client(app: FastAPI, destination: OrthancDestination) -> httpx.AsyncClient:
 
 
 class _Pacs:
-    """Requests to the PACS; every failure is an HTTPException that says whose it is."""
+    """Requests to the PACS; every failure is an HTTPException that says whose it is.
 
-    def __init__(self, client: httpx.AsyncClient, destination: OrthancDestination) -> None:
+    Answers are closed by `stack` at the latest: a browser may go before the first byte of one is read.
+    """
+
+    def __init__(
+        self, client: httpx.AsyncClient, destination: OrthancDestination, rewrites: Semaphore, stack: AsyncExitStack
+    ) -> None:
         self._client = client
+        self._rewrites = rewrites
+        self._stack = stack
         self._url = destination.url.rstrip("/")
         self._root = f"{self._url}/{destination.dicomweb_root.strip('/')}"
 
@@ -244,8 +331,10 @@ class _Pacs:
         request = self._client.build_request("GET", url, headers={"Accept": accept}, extensions={"target": target})
         answer = await self._send(request)
         if answer.headers.get("content-type", "").partition(";")[0].strip().lower() in _JSON:
-            content = await self._rewritten(answer)
-            content = await self._completed(content) if complete else content
+            async with self._rewrites:
+                content = await _whole(answer, _PARSED_BYTES if complete else _JSON_BYTES)
+                content = await run_in_threadpool(self._rewritten, content)
+                content = await self._completed(content) if complete else content
             return Response(content, headers=_HEADERS, media_type=answer.headers["content-type"])
         headers = {name: answer.headers[name] for name in _ANSWERED if name in answer.headers}
         return StreamingResponse(_stream(answer), answer.status_code, {**headers, **_HEADERS})
@@ -253,12 +342,13 @@ class _Pacs:
     async def find_studies(self, asked: _Query) -> list[str]:
         """Study Instance UIDs of the studies that match, by Orthanc's own search."""
         query = {key: value.replace(",", "\\") if key in _LISTS else value for key, value in asked.matches}
-        return [each.study_instance_uid for each in await self._find(query)]
+        async with self._rewrites:
+            return [each.study_instance_uid for each in await self._find(query)]
 
     async def _completed(self, content: bytes) -> bytes:
         """The answer to a search of studies with every letter of its texts (PS3.18 F.2; UTF-8)."""
         try:
-            studies = json.loads(content)
+            studies = await run_in_threadpool(json.loads, content)
             short = {_first(each, "0020000D"): each for each in studies if "00080005" in each and not _is_utf_8(each)}
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise HTTPException(502, "The PACS's answer to a search is not understood.") from error
@@ -275,13 +365,13 @@ class _Pacs:
             for tag, keyword in _TEXTS.items():
                 if tag in study and found.texts.get(keyword):
                     study[tag]["Value"] = [_value(study[tag]["vr"], found.texts[keyword])]
-        return json.dumps(studies, ensure_ascii=False).encode()
+        return (await run_in_threadpool(json.dumps, studies, ensure_ascii=False)).encode()
 
     async def _find(self, query: Mapping[str, str]) -> list["_Found"]:
         wanted = {"Level": "Study", "Expand": True, "CaseSensitive": False, "Limit": _FOUND, "Query": query}
         answer = await self._send(self._client.build_request("POST", f"{self._url}/tools/find", json=wanted))
         try:
-            found = json.loads(await _whole(answer))
+            found = await run_in_threadpool(json.loads, await _whole(answer, _PARSED_BYTES))
             return [_Found(str(each["MainDicomTags"]["StudyInstanceUID"]), _texts(each)) for each in found]
         except (ValueError, TypeError, KeyError) as error:
             raise HTTPException(502, "The PACS's answer to a search is not understood.") from error
@@ -296,6 +386,7 @@ class _Pacs:
         except httpx.HTTPError as error:
             log.warning("the PACS cannot be reached", url=self._url, error=str(error))
             raise HTTPException(502, "The PACS cannot be reached.") from error
+        self._stack.push_async_callback(answer.aclose)
         if answer.is_success:
             return answer
         await answer.aclose()
@@ -308,11 +399,12 @@ class _Pacs:
             raise HTTPException(status, f"The PACS answers HTTP {status}.")
         raise HTTPException(502, f"The PACS answers HTTP {status}.")
 
-    async def _rewritten(self, answer: httpx.Response) -> bytes:
+    def _rewritten(self, content: bytes) -> bytes:
         """JSON whose addresses of the PACS (Retrieve URL, BulkDataURI) are this proxy's."""
         root = re.escape(urlsplit(self._root).path.strip("/"))
         pattern = rb'"https?://[^"/\\]+/(?:[^"\\]*?/)?' + root.encode() + rb'/(studies/[^"\\]*)"'
-        return re.sub(pattern, b'"' + PREFIX.encode() + rb'\1"', await _whole(answer))
+        # A function, not a template: between its calls the interpreter lets the event loop go on.
+        return re.sub(pattern, lambda found: b'"' + PREFIX.encode() + found[1] + b'"', content)
 
 
 @dataclass(frozen=True)
@@ -343,12 +435,12 @@ def _value(vr: str, text: str) -> str | dict[str, str]:
     return {group: name for group, name in groups if name}
 
 
-async def _whole(answer: httpx.Response) -> bytes:
+async def _whole(answer: httpx.Response, most: int) -> bytes:
     content = bytearray()
     try:
         async for part in _stream(answer, decoded=True):
             content += part
-            if len(content) > _JSON_BYTES:
+            if len(content) > most:
                 raise HTTPException(502, "The PACS's answer is too long.")
     except httpx.TimeoutException as error:
         raise HTTPException(504, _SLOW) from error

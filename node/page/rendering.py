@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse
 
 from node.page import words
 from node.page.context import page_of
-from node.page.shown import lead, leading_target, main_findings
+from node.page.shown import in_order, lead, leading_finding, study_findings
 from node.page.visitor import visitor_of
 from node.worklist import PAGE_ROWS
 from schemas.codes import NOT_FOR_CLINICAL_USE
@@ -35,9 +35,15 @@ def _environment() -> Environment:
         words.target_words,
         words.segment_words,
         words.query,
+        words.score_words,
+        words.doubts,
+        words.everywhere,
+        words.said_of,
+        words.identity,
         lead,
-        leading_target,
-        main_findings,
+        leading_finding,
+        study_findings,
+        in_order,
     )
     environment.globals |= {each.__name__: each for each in functions}
     environment.globals |= {"software_version": software_version(), "page_rows": PAGE_ROWS}

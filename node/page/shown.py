@@ -1,9 +1,10 @@
 """What the page picks from a result to show first."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from node.worklist import Row
-from schemas.codes import Category
+from schemas.codes import Category, Finding
 from schemas.result import FindingResult, ImageResult
 from schemas.tables import Picture
 
@@ -12,45 +13,48 @@ _CATEGORIES = list(Category)
 
 @dataclass(frozen=True)
 class Lead:
-    """The image of a study that says most, and what its evidence map is of."""
+    """The image of a study that says most, and the evidence map that is laid over its thumbnail."""
 
     image: ImageResult
     picture: Picture | None
-    #: Name of an evidence map: a finding, or "<device>.presence" / "<device>.malposition".
-    target: str
-    label: str
+    #: Of a finding that was called present; None where there is none.
+    finding: Finding | None
 
 
 def lead(row: Row) -> Lead | None:
     """The lead of a study with a result; None without."""
-    if row.document is None or not row.document.images:
+    if not row.results:
         return None
-    image = min(row.document.images, key=_pressing)
-    target, label = leading_target(image)
-    return Lead(image, row.pictures.get(image.sop_instance_uid), target, label)
+    image = min(row.results, key=_pressing)
+    return Lead(image, row.pictures.get(image.sop_instance_uid), leading_finding(image))
 
 
-def leading_target(image: ImageResult) -> tuple[str, str]:
-    """The evidence map to show first and what it is of: the most pressing, else what scores highest."""
-    for tube in image.tubes:
-        if tube.position and tube.position.category:
-            return f"{tube.device.value}.malposition", f"{tube.device.code.meaning} {tube.position.value}"
+def leading_finding(image: ImageResult) -> Finding | None:
+    """The finding whose evidence map is shown without being asked for: the most pressing of those called present.
+
+    Of nothing else: attention also glows where the answer was "absent", and where a tube lies is measured.
+    """
     present = [each for each in image.findings if each.present]
-    first = max(present or image.findings, key=lambda each: (-_category(each), each.score), default=None)
-    if present and first:
-        return first.finding.value, first.finding.code.meaning
-    for tube in image.tubes:
-        if tube.present:
-            return f"{tube.device.value}.presence", tube.device.code.meaning
-    if first is None:
-        return "", ""
-    return first.finding.value, first.finding.code.meaning
+    first = min(present, key=lambda each: (_category(each), -each.score), default=None)
+    return first.finding if first else None
 
 
-def main_findings(image: ImageResult) -> list[FindingResult]:
+def study_findings(row: Row) -> list[FindingResult]:
+    """The findings of all images of a study: of each the result that says most."""
+    rank = {True: 0, False: 1, None: 2}
+    best: dict[Finding, FindingResult] = {}
+    for image in row.results:
+        for each in image.findings:
+            known = best.get(each.finding)
+            if known is None or (rank[each.present], -each.score) < (rank[known.present], -known.score):
+                best[each.finding] = each
+    return in_order(best.values())
+
+
+def in_order(findings: Iterable[FindingResult]) -> list[FindingResult]:
     """Findings in the order in which they are shown: present ones first, the undetermined last, by score."""
     rank = {True: 0, False: 1, None: 2}
-    return sorted(image.findings, key=lambda each: (rank[each.present], -each.score))
+    return sorted(findings, key=lambda each: (rank[each.present], -each.score))
 
 
 def _category(finding: FindingResult) -> int:

@@ -1,10 +1,13 @@
 """The page of one study, and the pictures of its images."""
 
+import hashlib
 import json
+import re
 import zipfile
-from typing import Any
+from http import HTTPStatus
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from sqlalchemy import select
 from starlette.responses import Response
 
@@ -13,7 +16,8 @@ from node.page.context import Page, Uid, page_of
 from node.page.rendering import render
 from node.page.viewer import study_link
 from node.page.visitor import Reader
-from node.study_record import AnalysedImage, StudyRecord, read_study
+from node.reading import next_to_read
+from node.study_record import SelectedImage, StudyRecord, read_study
 from node.worklist import place_in_words
 from schemas.errors import ObjectMissingError, StudyNotFoundError
 from schemas.pictures import INDEX, PIXELS, PictureIndex
@@ -21,6 +25,7 @@ from schemas.tables import Picture
 
 routes = APIRouter()
 
+_SHA256 = re.compile("[0-9a-f]{64}")
 _MEDIA_TYPES = {
     ".json": "application/json",
     ".jpg": "image/jpeg",
@@ -30,12 +35,15 @@ _MEDIA_TYPES = {
 
 
 @routes.get("/studies/{study_instance_uid}")
-def study(request: Request, visitor: Reader, study_instance_uid: Uid, shown: int = 0) -> Response:
-    """The page, or for htmx the part of it that changes: `shown` is the version of the result that the page shows."""
+def study(
+    request: Request, visitor: Reader, study_instance_uid: Uid, shown: Annotated[str, Query(max_length=16)] = ""
+) -> Response:
+    """The page, or for htmx the part of it that changes: `shown` is the stamp of what the page shows."""
     page = page_of(request)
     with page.ledger.read() as session:
         found = read_study(session, study_instance_uid)
-    values = _values(page, found)
+        next_uid = next_to_read(session, visitor.name, apart_from=study_instance_uid)
+    values = _values(page, found, next_uid)
     if "HX-Request" not in request.headers:
         record(page, visitor, "study", study_instance_uid)
         return render(request, "study.html", shown=values["stamp"], newer=False, **values)
@@ -43,7 +51,7 @@ def study(request: Request, visitor: Reader, study_instance_uid: Uid, shown: int
     return render(request, "study_live.html", shown=shown, newer=shown != values["stamp"], **values)
 
 
-def _values(page: Page, found: StudyRecord) -> dict[str, Any]:
+def _values(page: Page, found: StudyRecord, next_uid: str | None) -> dict[str, Any]:
     study = found.row.study
     return {
         "record": found,
@@ -51,18 +59,23 @@ def _values(page: Page, found: StudyRecord) -> dict[str, Any]:
         "row": found.row,
         "study": study,
         "place": place_in_words(found.row, page.settings.triage.allowed_minutes),
+        "next_uid": next_uid,
         "link": study_link(page, study.study_instance_uid, study.patient_id),
         "index": lambda image: _index(page, image),
     }
 
 
-def _stamp(found: StudyRecord) -> int:
-    """A number that changes when the images or what is said of them change: version and number of drawn images."""
-    drawn = sum(image.picture is not None and image.picture.sha256 is not None for image in found.analysed)
-    return (found.version or 0) * 1000 + drawn + sum(500 for image in found.analysed if image.failure)
+def _stamp(found: StudyRecord) -> str:
+    """Changes with everything of which a reader must not see an old state: images, what is said of them, patient."""
+    study = found.row.study
+    parts: list[object] = [found.row.result_id, study.patient_name, study.patient_id, len(found.set_aside)]
+    for image in found.selected:
+        drawn = image.picture.sha256 if image.picture else None
+        parts += [image.state.instance.pixel_digest, image.state.analysis, drawn]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def _index(page: Page, image: AnalysedImage) -> PictureIndex | None:
+def _index(page: Page, image: SelectedImage) -> PictureIndex | None:
     """What the archive of the image's pictures holds; None before it is drawn, or when it is lost."""
     if image.picture is None or image.picture.sha256 is None:
         return None
@@ -75,19 +88,32 @@ def _index(page: Page, image: AnalysedImage) -> PictureIndex | None:
 
 @routes.get("/pictures/{sha256}/{name:path}")
 def picture(request: Request, visitor: Reader, sha256: str, name: str) -> Response:
-    """One member of an archive of pictures. It never changes: its address holds its digest."""
+    """One member of an archive of pictures. It never changes, but the browser asks each time whether it may show it."""
     page = page_of(request)
+    if not _SHA256.fullmatch(sha256):
+        raise StudyNotFoundError("There is no such picture.")
     with page.ledger.read() as session:
         if session.scalar(select(Picture.id).where(Picture.sha256 == sha256)) is None:
             raise StudyNotFoundError("There is no such picture.")
     try:
         with zipfile.ZipFile(page.store.path(sha256)) as archive:
-            content = archive.read(name)
+            member = archive.getinfo(name)
+            # On a shared workstation a radiograph must not come out of the disk cache for whoever sits there next: it
+            # is shown after the server has said that this visitor may see it (RFC 9111 5.2.2.4).
+            headers = {"Cache-Control": "private, no-cache", "ETag": f'"{sha256}/{member.filename}"'}
+            if _is_kept(request, headers["ETag"]):
+                return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+            content = archive.read(member)
     except KeyError as error:
         raise StudyNotFoundError(f"The picture has no {name[:64]}.") from error
     except (OSError, zipfile.BadZipFile) as error:
         raise ObjectMissingError(f"The pictures {sha256} are lost or damaged.") from error
-    headers = {"Cache-Control": "private, max-age=31536000, immutable"}
     if name == PIXELS:
         headers["Content-Encoding"] = "gzip"
     return Response(content, media_type=_MEDIA_TYPES[name[name.rindex(".") :]], headers=headers)
+
+
+def _is_kept(request: Request, etag: str) -> bool:
+    """Whether the browser has it already (If-None-Match, RFC 9110 13.1.2; a proxy may have made the tag weak)."""
+    given = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
+    return etag in given or "*" in given

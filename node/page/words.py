@@ -1,12 +1,14 @@
 """How the pages say things: times, names, distances. Each function is a filter or a function of the templates."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from urllib.parse import urlencode
 
-from node.worklist import Selection
+from node.image_states import Analysis
+from node.worklist import Row, Selection, Show
 from schemas.codes import Device, Finding, Segment
-from schemas.result import TipToCarina, TubeResult
+from schemas.result import ImageResult, TipToCarina, TubeResult
 from schemas.tables import Study
 
 
@@ -70,7 +72,42 @@ def tube_words(tube: TubeResult) -> str:
         return f"No {name.lower()}"
     words = f"{name} {tube.position.value.replace('_', ' ')}" if tube.position else name
     distance = tube.tip_to_carina
-    return words if distance is None else f"{words}, tip {distance_words(distance)}"
+    if tube.position is None:
+        words += ", position not determined"
+    if distance is None:
+        return words
+    return f"{words}, tip {distance_words(distance)}"
+
+
+def score_words(score: float) -> str:
+    """A score with two digits, and never as if it were certain."""
+    return ">0.99" if score > 0.995 else "<0.01" if score < 0.005 else f"{score:.2f}"
+
+
+def doubts(row: Row) -> list[str]:
+    """What a reader of the row must not take for normal: each a sentence."""
+    said = []
+    analysed, failed, pending = (row.count(each) for each in (Analysis.DONE, Analysis.FAILED, Analysis.PENDING))
+    selected = analysed + failed + pending
+    if analysed and pending:
+        said.append(
+            f"{pending} of {selected} images is still being analysed."
+            if pending == 1
+            else f"{pending} of {selected} images are still being analysed."
+        )
+    if analysed and failed:
+        said.append(f"{failed} of {selected} images could not be analysed.")
+    aside = row.count(Analysis.SET_ASIDE)
+    if analysed and aside:
+        said.append(f"{aside} more {'image was' if aside == 1 else 'images were'} not analysed.")
+    if row.conflicts:
+        said.append(f"{row.conflicts} contradicting {'object' if row.conflicts == 1 else 'objects'} kept, not used.")
+    open_questions = {
+        each.finding.code.meaning.lower() for image in row.results for each in image.findings if each.present is None
+    }
+    if open_questions:
+        said.append(f"Not assessed: {', '.join(sorted(open_questions))}.")
+    return said
 
 
 def distance_words(distance: TipToCarina) -> str:
@@ -88,8 +125,26 @@ def target_words(target: str) -> str:
     return Finding(target).code.meaning
 
 
+def said_of(image: ImageResult, target: str) -> str:
+    """What the result says of the finding that an evidence map is of: ", present"; "" for devices."""
+    words = {True: ", present", False: ", absent", None: ", undetermined"}
+    return next((words[each.present] for each in image.findings if each.finding.value == target), "")
+
+
+def identity(study: Study) -> str:
+    """What tells a patient from another of the same name: sex, date of birth, age, Patient ID."""
+    years = age(study)
+    born = f"{dicom_time(study.patient_birth_date)}{f' ({years})' if years else ''}"
+    return " · ".join(part for part in (study.patient_sex, born, study.patient_id) if part)
+
+
 def segment_words(segment: Segment) -> str:
     return segment.code.meaning
+
+
+def everywhere(selected: Selection) -> Selection:
+    """The same search among all studies."""
+    return replace(selected, show=Show.ALL, page=0)
 
 
 def query(selected: Selection, page: int | None = None) -> str:

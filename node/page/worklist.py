@@ -3,15 +3,15 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Query, Request
+from sqlalchemy.orm import Session
 from starlette.responses import RedirectResponse, Response
 
 from node.page.access_log import record
 from node.page.context import Page, Uid, page_of
 from node.page.rendering import render
-from node.page.security import BACKGROUND_HEADER
 from node.page.viewer import study_link
-from node.page.visitor import Reader
-from node.reading import mark
+from node.page.visitor import Reader, Visitor
+from node.reading import mark, next_to_read
 from node.worklist import Selection, Show, place_in_words, read_worklist
 from schemas.result import Urgency
 from schemas.tables import ReadState
@@ -35,8 +35,9 @@ def worklist(request: Request, visitor: Reader, selected: Annotated[Selection, D
     page = page_of(request)
     with page.ledger.read() as session:
         found = read_worklist(session, selected)
-    if BACKGROUND_HEADER not in request.headers:
-        record(page, visitor, "worklist", detail=_words(selected))
+    if "HX-Request" not in request.headers:
+        # What is searched for while one types is within the list that was opened, and may be a patient's name.
+        record(page, visitor, "worklist")
     return render(
         request,
         "worklist_rows.html" if "HX-Request" in request.headers else "worklist.html",
@@ -53,13 +54,17 @@ def mark_study(
     visitor: Reader,
     study_instance_uid: Uid,
     state: Annotated[ReadState, Form()],
+    seen: Annotated[int | None, Form(ge=0)] = None,
     then: Annotated[str, Form()] = "",
 ) -> Response:
-    """Mark one study; `then` is "next" to go on to the one that is due next."""
+    """Mark one study of which the result `seen` was seen; `then` is "next" to go on to the one that is due next."""
     page = page_of(request)
-    mark_studies(page, visitor, [study_instance_uid], state)
+    mark_studies(page, visitor, [study_instance_uid], state, seen)
     if "HX-Request" in request.headers:
         return Response(status_code=204, headers={"HX-Trigger": "changed"})
+    if state is ReadState.NEW:
+        # Not back to the study, which would be opened again by that.
+        return RedirectResponse("/", 303)
     return RedirectResponse("/next" if then == "next" else f"/studies/{study_instance_uid}", 303)
 
 
@@ -67,19 +72,21 @@ def mark_study(
 def next_study(request: Request, visitor: Reader) -> Response:
     """Go to the study that is to be read next; to the list when there is none."""
     with page_of(request).ledger.read() as session:
-        rows = read_worklist(session, Selection()).rows
-    return RedirectResponse(f"/studies/{rows[0].study.study_instance_uid}" if rows else "/", 303)
+        uid = next_to_read(session, visitor.name)
+    return RedirectResponse(f"/studies/{uid}" if uid else "/", 303)
 
 
-def mark_studies(page: Page, visitor: Reader, study_instance_uids: list[str], state: ReadState) -> None:
-    """Mark the studies and log who did. Raises StudyNotFoundError; then none is marked."""
+def mark_studies(
+    page: Page, visitor: Visitor, study_instance_uids: list[str], state: ReadState, seen: int | None = None
+) -> None:
+    """Mark the studies and log who did, in one transaction.
+
+    Raises StudyNotFoundError or StudyChangedError; then none is marked.
+    """
     waits = page.settings.triage.allowed_minutes
-    page.ledger.write(lambda session: mark(session, study_instance_uids, state, visitor.name, waits))
-    for uid in study_instance_uids:
-        record(page, visitor, "state", uid, state)
 
+    def change(session: Session) -> None:
+        for uid in mark(session, study_instance_uids, state, visitor.name, waits, seen):
+            record(session, visitor, "state", uid, state.value + (f", result {seen} seen" if seen else ""))
 
-def _words(selected: Selection) -> str:
-    """What was looked for, for the access log."""
-    parts = [selected.show.value, "flagged" if selected.flagged else "", selected.urgency or "", selected.search]
-    return " ".join(part for part in parts if part)
+    page.ledger.write(change)

@@ -1,10 +1,12 @@
 """Studies on a ledger without any file: for tests of the worklist."""
 
+from hashlib import sha256
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.ledger import Ledger, now
-from node.reading import result_committed, start_waiting
+from node.reading import lock_study, settle, start_waiting
 from node.study_description import searchable
 from schemas.codes import Device, Finding, TubePosition
 from schemas.result import (
@@ -17,7 +19,7 @@ from schemas.result import (
     TubeResult,
 )
 from schemas.settings import AllowedWaits
-from schemas.tables import Result, Study, WorkState
+from schemas.tables import Inference, Instance, ReadState, Result, ResultImage, Series, Study, WorkState
 
 from node.triage import malpositioned_tube, study_urgency, urgency  # isort: skip
 
@@ -46,13 +48,15 @@ def add_study(
             changed_at=now(),
             order_priority=order,
             urgency=study_urgency(urgency([]), order),
+            read_state=ReadState.NEW,
         )
         session.add(study)
         if listed:
-            start_waiting(study, WAITS)
             session.flush()
-            study.waiting_since = Study.waiting_since - waited
-            study.due_at = Study.due_at - waited
+            start_waiting(session, study, WAITS)
+            assert study.waiting_since is not None and study.due_at is not None
+            study.waiting_since -= waited
+            study.due_at -= waited
 
     ledger.write(change)
 
@@ -97,11 +101,39 @@ def document(uid: str, position: TubePosition | None, present: set[Finding], ver
     )
 
 
+def add_image(session: Session, study: Study, state: WorkState, error: str = "", pixels: str = "p") -> ResultImage:
+    """The image of the study, UID.1, with its inference; new pixels take the place of the old ones."""
+    uid = study.study_instance_uid
+    digest = sha256(f"{uid} {pixels}".encode()).hexdigest()
+    instance = session.scalar(select(Instance).where(Instance.sop_instance_uid == f"{uid}.1"))
+    if instance is None:
+        series = Series(study_id=study.id, series_instance_uid=f"{uid}.0")
+        instance = Instance(series=series, sop_instance_uid=f"{uid}.1", sop_class_uid="1.2", transfer_syntax_uid="1.2")
+        session.add_all([series, instance])
+    instance.file_sha256 = instance.dataset_digest = instance.pixel_digest = instance.header_digest = digest
+    instance.received_at = now()
+    instance.selected, instance.route_reason, instance.route_explanation = (
+        True,
+        "selected",
+        "It is a frontal chest film.",
+    )
+    inference = session.scalar(select(Inference).where(Inference.pixel_digest == digest))
+    if inference is None:
+        inference = Inference(
+            pixel_digest=digest, bundle_digest="d", file_sha256=digest, due_at=now(), created_at=now()
+        )
+        session.add(inference)
+    inference.state, inference.error, inference.finished_at = state, error, now()
+    session.flush()
+    return ResultImage(instance_id=instance.id, inference_id=inference.id, file_sha256=digest)
+
+
 def commit_result(ledger: Ledger, made: StudyResult) -> None:
     """Commit the result as the worker does."""
 
     def change(session: Session) -> None:
-        study = session.scalars(select(Study).where(Study.study_instance_uid == made.study_instance_uid)).one()
+        study = lock_study(session, made.study_instance_uid)
+        assert study is not None
         for before in session.scalars(select(Result).where(Result.study_id == study.id)):
             before.current = False
         session.add(
@@ -116,8 +148,10 @@ def commit_result(ledger: Ledger, made: StudyResult) -> None:
                 due_at=now(),
                 created_at=now(),
                 finished_at=now(),
+                images=[add_image(session, study, WorkState.DONE)],
             )
         )
-        result_committed(session, study, made, WAITS)
+        session.flush()
+        settle(session, study, WAITS)
 
     ledger.write(change)

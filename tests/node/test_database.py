@@ -1,14 +1,16 @@
 """Migrations: up, down and up again, on both databases, and the result is what the tables say."""
 
 import threading
+import time
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, select, text
 
 from node.database import current_revision, downgrade, head_revision, upgrade
 from node.ledger import Ledger
-from schemas.tables import Base
+from schemas.tables import Base, Reception, Study
 
 
 def test_the_migrated_ledger_has_exactly_the_tables_of_the_code(ledger: Ledger) -> None:
@@ -41,3 +43,57 @@ def test_several_processes_may_start_at_once(ledger: Ledger) -> None:
         thread.join()
     assert errors == []
     assert current_revision(ledger) == head_revision()
+
+
+def test_what_was_received_before_the_worklist_gets_its_place_when_it_is_recent(ledger: Ledger) -> None:
+    downgrade(ledger, "0001")
+    at = time.time()
+    with ledger.engine.begin() as connection:
+        for key, (received, urgency, selected) in enumerate(
+            [(at - 3600, "immediate", True), (at - 30 * 86400, "soon", True), (at - 60, None, False)], start=1
+        ):
+            connection.execute(
+                text(
+                    "INSERT INTO study (id, study_instance_uid, patient_id, accession_number, first_received_at, "
+                    "last_received_at, urgency) VALUES (:id, :uid, 'PAT-7', 'ACC', :at, :at, :urgency)"
+                ),
+                {"id": key, "uid": f"1.{key}", "at": received, "urgency": urgency},
+            )
+            connection.execute(
+                text("INSERT INTO series (id, study_id, series_instance_uid, modality) VALUES (:id, :id, :uid, 'DX')"),
+                {"id": key, "uid": f"2.{key}"},
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO instance (id, series_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid, "
+                    "file_sha256, dataset_digest, pixel_digest, header_digest, received_at, selected, route_reason, "
+                    "route_explanation) VALUES (:id, :id, :uid, '1', '1', 'f', 'd', 'p', 'h', :at, :selected, "
+                    ":reason, 'x')"
+                ),
+                {
+                    "id": key,
+                    "uid": f"3.{key}",
+                    "at": received,
+                    "selected": selected,
+                    "reason": "selected" if selected else "other_body_part",
+                },
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO reception (id, sop_instance_uid, file_sha256, dataset_digest, calling_ae_title, "
+                    "received_at, outcome, detail) VALUES (:id, :uid, 'f', 'd', 'A', :at, 'new', '')"
+                ),
+                {"id": key, "uid": f"3.{key}", "at": received},
+            )
+    upgrade(ledger)
+    with ledger.read() as session:
+        recent, old, hand = session.scalars(select(Study).order_by(Study.id)).all()
+        receptions = session.scalars(select(Reception.study_instance_uid).order_by(Reception.id)).all()
+    assert recent.due_at == pytest.approx(at - 3600 + 15 * 60)
+    assert (old.due_at, old.waiting_since, hand.due_at, hand.urgency) == (None, None, None, "routine")
+    assert recent.search_text == "pat-7 acc"
+    assert receptions == ["1.1", "1.2", "1.3"]
+    downgrade(ledger, "0001")
+    with ledger.engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM instance")).scalar() == 3
+    upgrade(ledger)

@@ -1,10 +1,12 @@
 """The reading of a study: a flag moves it up, nobody waits without bound, and nothing pressing stays read unseen."""
 
+import threading
+
 import pytest
 from sqlalchemy import select
 
 from node.ledger import Ledger
-from node.reading import mark, reschedule
+from node.reading import mark, next_to_read, reschedule
 from node.worklist import Selection, Show, place_in_words, read_worklist
 from schemas.codes import Finding, TubePosition
 from schemas.errors import StudyNotFoundError
@@ -27,7 +29,7 @@ def study(ledger: Ledger, uid: str) -> Study:
 
 
 def set_state(ledger: Ledger, uid: str, state: ReadState, who: str = "reader") -> int:
-    return ledger.write(lambda session: mark(session, [uid], state, who, WAITS))
+    return len(ledger.write(lambda session: mark(session, [uid], state, who, WAITS)))
 
 
 def test_the_flag_of_a_malpositioned_tube_moves_a_study_to_the_top(ledger: Ledger) -> None:
@@ -64,7 +66,7 @@ def test_backfill_is_never_listed_whatever_its_result(ledger: Ledger) -> None:
     add_study(ledger, "1.1", listed=False)
     commit_result(ledger, document("1.1", TubePosition.ABNORMAL, {Finding.CONSOLIDATION}))
     assert order(ledger) == []
-    assert order(ledger, Selection(show=Show.ALL)) == []
+    assert order(ledger, Selection(show=Show.ALL)) == ["1.1"]  # whoever looks for it finds it
     with pytest.raises(StudyNotFoundError):
         set_state(ledger, "1.1", ReadState.READ)
 
@@ -125,3 +127,29 @@ def test_one_study_that_is_not_listed_leaves_all_of_a_batch_unmarked(ledger: Led
     with pytest.raises(StudyNotFoundError, match=r"9\.9"):
         ledger.write(lambda session: mark(session, ["1.1", "9.9"], ReadState.READ, "x", WAITS))
     assert order(ledger) == ["1.1"]
+
+
+def test_a_mark_and_a_flag_at_the_same_time_never_leave_the_flag_unread(ledger: Ledger) -> None:
+    for number in range(8):
+        uid = f"1.{number}"
+        add_study(ledger, uid)
+        other = Ledger(ledger.url)
+        flag = threading.Thread(target=commit_result, args=(other, document(uid, TubePosition.ABNORMAL, set())))
+        flag.start()
+        set_state(ledger, uid, ReadState.READ)
+        flag.join()
+        other.close()
+        found = study(ledger, uid)
+        # Either the flag was there when it was marked, or it brought the study back; never half of both.
+        assert (found.read_state == ReadState.READ) == (found.due_at is None)
+        assert found.read_state == ReadState.READ or found.reopened_reason
+
+
+def test_who_comes_next_is_not_sent_to_what_somebody_else_reads(ledger: Ledger) -> None:
+    add_study(ledger, "1.1", waited=HOUR)
+    add_study(ledger, "1.2")
+    set_state(ledger, "1.1", ReadState.OPENED, "anna")
+    with ledger.read() as session:
+        assert next_to_read(session, "bert") == "1.2"
+        assert next_to_read(session, "anna") == "1.1"
+        assert next_to_read(session, "bert", apart_from="1.2") is None

@@ -1,5 +1,6 @@
 """Reception, planning and reconciliation on a ledger, without any process around them."""
 
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from io import BytesIO
@@ -19,10 +20,14 @@ from node.received import read_received
 from node.reception import Answer, ReceptionDesk, ServedBundle
 from node.reconciliation import reconcile
 from node.results_planning import plan_results, wanted_objects
+from node.study_description import describe
 from schemas.bundle import Population
+from schemas.codes import TubePosition
 from schemas.identity import MANUFACTURER
 from schemas.settings import AllowedWaits, ResultObject, Settings
 from schemas.tables import Inference, Instance, Outcome, ReadState, Reception, Result, StoredObject, Study, WorkState
+from tests.node.studies import commit_result as commit_document
+from tests.node.studies import document
 from tests.support.phantoms import write_phantom
 
 BUNDLE = ServedBundle("bundle", Population(minimum_age_years=18))
@@ -342,3 +347,82 @@ def test_a_new_image_of_a_study_that_was_read_brings_it_back_and_a_corrected_nam
     assert study.read_state == "new"
     assert study.due_at is not None
     assert "new image" in study.reopened_reason
+
+
+def test_a_flag_that_is_committed_while_another_object_comes_keeps_its_place(
+    desk: ReceptionDesk,
+    store: FolderObjectStore,
+    ledger: Ledger,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = write_phantom(tmp_path / "a.dcm", rows=300, columns=300, change=now_dated)
+    take(desk, store, tmp_path / "a.dcm")
+    write_phantom(tmp_path / "b.dcm", seed=3, rows=300, columns=300, study=first, change=now_dated)
+    flagged = document(first.StudyInstanceUID, TubePosition.ABNORMAL, set())
+    worker = threading.Thread(target=commit_document, args=(Ledger(ledger.url), flagged))
+
+    def describe_slowly(study: Study, header: Dataset) -> None:
+        # The study has been read; now the result wants to be committed.
+        worker.start()
+        worker.join(0.5)
+        describe(study, header)
+
+    monkeypatch.setattr("node.reception.describe", describe_slowly)
+    take(desk, store, tmp_path / "b.dcm")
+    worker.join()
+    with ledger.read() as session:
+        study = session.scalars(select(Study)).one()
+    assert (study.urgency, study.malpositioned_tube) == ("immediate", True)
+    assert study.waiting_since is not None
+    assert study.due_at == pytest.approx(study.waiting_since + 15 * 60, abs=0.01)
+
+
+def test_a_corrected_header_puts_a_study_on_the_list(
+    desk: ReceptionDesk, store: FolderObjectStore, ledger: Ledger, tmp_path: Path
+) -> None:
+    def abdomen(dataset: Dataset) -> None:
+        now_dated(dataset)
+        dataset.BodyPartExamined = "ABDOMEN"
+
+    write_phantom(tmp_path / "a.dcm", rows=300, columns=300, change=abdomen)
+    take(desk, store, tmp_path / "a.dcm")
+    write_phantom(tmp_path / "b.dcm", seed=2, rows=300, columns=300)  # dated long ago: its modality's clock was wrong
+    take(desk, store, tmp_path / "b.dcm")
+    with ledger.read() as session:
+        assert [study.due_at for study in session.scalars(select(Study))] == [None, None]
+    take(desk, store, tmp_path / "a.dcm", lambda dataset: setattr(dataset, "BodyPartExamined", "CHEST"))
+    take(desk, store, tmp_path / "b.dcm", now_dated)
+    with ledger.read() as session:
+        assert all(study.due_at for study in session.scalars(select(Study)))
+
+
+def test_what_an_object_leaves_out_takes_nothing_away_from_the_study(
+    desk: ReceptionDesk, store: FolderObjectStore, ledger: Ledger, tmp_path: Path
+) -> None:
+    def stat(dataset: Dataset) -> None:
+        now_dated(dataset)
+        dataset.PatientName = "Known^Name"
+        dataset.RequestedProcedurePriority = "STAT"
+
+    def silent_lateral(dataset: Dataset) -> None:
+        now_dated(dataset)
+        dataset.PatientName = ""
+        dataset.ViewPosition = "LL"
+
+    first = write_phantom(tmp_path / "a.dcm", rows=300, columns=300, change=stat)
+    take(desk, store, tmp_path / "a.dcm")
+    write_phantom(tmp_path / "b.dcm", seed=2, rows=300, columns=300, study=first, change=silent_lateral)
+    take(desk, store, tmp_path / "b.dcm")
+    with ledger.read() as session:
+        study = session.scalars(select(Study)).one()
+    assert (study.patient_name, study.order_priority, study.urgency) == ("Known^Name", "stat", "urgent")
+
+    def routine_after_all(dataset: Dataset) -> None:
+        stat(dataset)
+        dataset.RequestedProcedurePriority = "ROUTINE"
+
+    take(desk, store, tmp_path / "a.dcm", routine_after_all)
+    with ledger.read() as session:
+        study = session.scalars(select(Study)).one()
+    assert (study.order_priority, study.urgency) == ("routine", "routine")

@@ -1,7 +1,9 @@
 """The access log: what is written down of whom, and how an administrator finds it."""
 
 import re
+from urllib.parse import quote
 
+import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -73,6 +75,35 @@ def test_the_log_is_paged_without_gap_or_repetition(page: ServedPage) -> None:
         older = re.search(r'rel="next" href="([^"]*)"', text)
         address = older[1].replace("&amp;", "&") if older else ""
     assert seen == [f"1.2.{number}" for number in reversed(range(250))]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "account=%00",
+        "account=a%00b",
+        "account=a%0Ab",
+        "account=%C2%85",
+        "study=%00",
+        "study=a%00b",
+        "study=1.2%00",
+        "study=1.2%0A",
+        "study=1%202",
+        "before=%00",
+    ],
+)
+def test_what_nobody_is_called_is_no_question_for_a_database(page: ServedPage, query: str) -> None:
+    assert page.browser().get(f"/access?{query}").status_code == 422
+
+
+@pytest.mark.parametrize("name", ["ada", " ada ", "Zoë O'Neil", "佐藤", "a%b_c", "DOMAIN\\ada", ""])
+def test_whatever_people_are_called_can_be_looked_for(page: ServedPage, name: str) -> None:
+    access_log.record(page.app.state.page, Visitor(name.strip(), Role.READER, "", "10.0.0.7"), "study", _UID)
+    browser = page.browser()
+    for query in (f"account={quote(name)}", f"study=%20{_UID}%20&account={quote(name)}"):
+        answer = browser.get(f"/access?{query}")
+        assert answer.status_code == 200
+        assert len(_shown(answer.text)) == 1
 
 
 def test_what_others_typed_is_shown_as_text(page: ServedPage) -> None:

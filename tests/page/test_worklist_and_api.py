@@ -9,21 +9,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.ledger import now
+from node.reading import lock_study
 from schemas.codes import Finding, TubePosition
 from schemas.result import OrderPriority
-from schemas.tables import (
-    AccessEntry,
-    Inference,
-    Instance,
-    Picture,
-    Result,
-    ResultImage,
-    Role,
-    Series,
-    Study,
-    WorkState,
-)
-from tests.node.studies import add_study, commit_result, document
+from schemas.tables import AccessEntry, Picture, ResultImage, Role, Study, WorkState
+from tests.node.studies import add_image, add_study, commit_result, document
 from tests.page.conftest import PASSWORD, ServedPage
 
 
@@ -84,52 +74,29 @@ def test_a_ris_marks_studies_with_an_account_and_the_log_knows_who(page: ServedP
 
 def test_an_order_and_a_failed_analysis_are_said_in_words(page: ServedPage) -> None:
     add_study(page.ledger, "1.1", order=OrderPriority.STAT)
-    add_image(page, "1.1", WorkState.FAILED, "The pixel data cannot be read.")
+    fail_image(page, "1.1", "The pixel data cannot be read.")
     text = page.browser().get("/").text
     assert "Ordered STAT." in text
     assert "Not analysed: The pixel data cannot be read." in text
     assert "The pixel data cannot be read." in page.browser().get("/studies/1.1").text
 
 
-def add_image(page: ServedPage, uid: str, state: WorkState, error: str = "") -> None:
-    """An image with its inference, and with a picture once it is done."""
+def fail_image(page: ServedPage, uid: str, error: str) -> None:
+    """The image of the study comes, with these or with new pixels, and cannot be analysed."""
 
     def change(session: Session) -> None:
-        study = session.scalars(select(Study).where(Study.study_instance_uid == uid)).one()
-        series = Series(study=study, series_instance_uid=f"{uid}.0")
-        digest = hashlib.sha256(uid.encode()).hexdigest()
-        instance = Instance(
-            series=series,
-            sop_instance_uid=f"{uid}.1",
-            sop_class_uid="1.2",
-            transfer_syntax_uid="1.2",
-            file_sha256=digest,
-            dataset_digest=digest,
-            pixel_digest=digest,
-            header_digest=digest,
-            received_at=now(),
-            selected=True,
-            route_reason="selected",
-            route_explanation="It is a frontal chest radiograph.",
-        )
-        inference = Inference(
-            pixel_digest=digest,
-            bundle_digest="d",
-            file_sha256=digest,
-            state=state,
-            error=error,
-            due_at=now(),
-            created_at=now(),
-            finished_at=now(),
-        )
-        session.add_all([series, instance, inference])
-        session.flush()
-        for result in session.scalars(select(Result).where(Result.study_id == study.id)):
-            image = ResultImage(
-                result_id=result.id, instance_id=instance.id, inference_id=inference.id, file_sha256=digest
-            )
-            session.add(image)
-            session.flush()
+        study = lock_study(session, uid)
+        assert study is not None
+        add_image(session, study, WorkState.FAILED, error, pixels="broken")
+
+    page.ledger.write(change)
+
+
+def add_picture(page: ServedPage) -> None:
+    """Pictures for every image that has a result."""
+
+    def change(session: Session) -> None:
+        for image in session.scalars(select(ResultImage)):
             picture = Picture(result_image_id=image.id, bundle_digest="d", due_at=now(), created_at=now())
             picture.sha256 = page.store.put(archive())
             session.add(picture)
@@ -145,15 +112,15 @@ def archive() -> bytes:
         return stream.getvalue()
 
 
-def test_only_pictures_are_served_and_they_may_be_kept_for_ever(page: ServedPage) -> None:
+def test_only_pictures_are_served(page: ServedPage) -> None:
     add_study(page.ledger, "1.1")
     commit_result(page.ledger, document("1.1", None, set()))
-    add_image(page, "1.1", WorkState.DONE)
+    add_picture(page)
     browser = page.browser()
     sha256 = hashlib.sha256(archive()).hexdigest()
     answer = browser.get(f"/pictures/{sha256}/thumbnail.jpg")
     assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, b"jpeg", "image/jpeg")
-    assert "immutable" in answer.headers["cache-control"]
+    assert "no-cache" in answer.headers["cache-control"]
     assert "private" in answer.headers["cache-control"]
     secret = page.store.put(b"a patient's image")
     for address in (
@@ -194,6 +161,53 @@ def test_the_refresh_of_a_list_is_no_access_and_looking_is(page: ServedPage) -> 
     with page.ledger.read() as session:
         entries = session.scalars(select(AccessEntry).order_by(AccessEntry.id)).all()
     assert [(each.action, each.detail, each.study_instance_uid) for each in entries] == [
-        ("worklist", "open miller", ""),
+        ("worklist", "", ""),
         ("study", "", "1.1"),
     ]
+
+
+def test_a_study_with_a_newer_result_than_was_seen_is_not_marked_as_read(page: ServedPage) -> None:
+    add_study(page.ledger, "1.1")
+    commit_result(page.ledger, document("1.1", TubePosition.NORMAL, set()))
+    browser = page.browser()
+    browser.get("/")
+    seen = browser.get("/api/studies/1.1").json()["result_seen"]
+    commit_result(page.ledger, document("1.1", TubePosition.ABNORMAL, set(), version=2))
+    answer = browser.send_form("/studies/1.1/state", state="read", seen=str(seen))
+    assert answer.status_code == 409
+    assert "newer result" in answer.text
+    body = {"state": "read", "result_seen": seen}
+    assert browser.send_json("PUT", "/api/studies/1.1/state", body).status_code == 409
+    body["result_seen"] = browser.get("/api/studies/1.1").json()["result_seen"]
+    assert browser.send_json("PUT", "/api/studies/1.1/state", body).status_code == 204
+    with page.ledger.read() as session:
+        assert session.scalars(select(Study.read_state)).one() == "read"
+
+
+def test_the_result_of_pixels_that_were_replaced_is_not_shown_as_this_images(page: ServedPage) -> None:
+    add_study(page.ledger, "1.1")
+    commit_result(page.ledger, document("1.1", TubePosition.NORMAL, set()))
+    browser = page.browser()
+    assert "Endotracheal tube normal" in browser.get("/").text
+    fail_image(page, "1.1", "The new pixels are broken.")
+    for address in ("/", "/studies/1.1"):
+        text = browser.get(address).text
+        assert "Endotracheal tube normal" not in text
+        assert "The new pixels are broken." in text
+
+
+def test_what_was_not_assessed_is_said_and_nothing_is_called_normal(page: ServedPage) -> None:
+    add_study(page.ledger, "1.1")
+    made = document("1.1", None, set())
+    image = made.images[0]
+    findings = [
+        each.model_copy(update={"present": None, "operating_point": None})
+        if each.finding is Finding.PNEUMOTHORAX
+        else each
+        for each in image.findings
+    ]
+    commit_result(page.ledger, made.model_copy(update={"images": [image.model_copy(update={"findings": findings})]}))
+    text = page.browser().get("/").text
+    assert "Not assessed: pneumothorax." in text
+    assert "No finding was called present." in text
+    assert "evidence/" not in text

@@ -166,9 +166,7 @@ def _points(
 ) -> tuple[float | None, float | None, float | None, float | None]:
     left, top = placement.corner
     arrows = {
-        label.uid: (left + label.x, top + label.y)
-        for label in labels
-        if label.x is not None and label.y is not None
+        label.uid: (left + label.x, top + label.y) for label in labels if label.x is not None and label.y is not None
     }
     tube = case.result.tubes[0]
     tip = tip_drawn = tip_truth = carina = None

@@ -32,6 +32,15 @@ _ARROWS = """labels => labels.map(label => {
     };
 })"""
 
+#: A digest of what is drawn and written, faster than a screenshot; "" while a viewport is being replaced.
+_FINGERPRINT = """async ([canvas, annotations]) => {
+    const drawn = document.querySelector(canvas);
+    if (!drawn || !drawn.width) return '';
+    const parts = [drawn.toDataURL(), document.querySelector(annotations)?.innerHTML, document.body.innerText];
+    const bytes = new TextEncoder().encode(JSON.stringify([...parts, drawn.getBoundingClientRect()]));
+    const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+    return Array.from(digest, byte => byte.toString(16).padStart(2, '0')).join('');
+}"""
 _BOXES = """texts => texts.filter(text => text.textContent).map(text => {
     const box = text.getBoundingClientRect();
     return [text.textContent, box.left, box.top, box.right, box.bottom];
@@ -149,12 +158,12 @@ class Ohif:
         keep_screenshot(self.page, name)
 
     def still(self) -> None:
-        """Wait until three screenshots in a row are equal."""
-        seen: list[bytes] = []
+        """Wait until image, annotations and words are the same three times in a row."""
+        seen: list[str] = []
 
         def unchanged() -> bool:
-            seen.append(self.page.screenshot())
-            return len(seen) > 2 and seen[-1] == seen[-2] == seen[-3]
+            seen.append(self.page.evaluate(_FINGERPRINT, [_CANVAS, _ANNOTATIONS]))
+            return len(seen) > 2 and seen[-1] != "" and seen[-1] == seen[-2] == seen[-3]
 
         wait_for("the screen stands still", unchanged, 30, every=0.1)
 

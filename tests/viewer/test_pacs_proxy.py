@@ -4,7 +4,10 @@ import base64
 import hashlib
 import json
 import time
+from asyncio import Semaphore
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -305,8 +308,30 @@ def test_looking_at_a_study_is_in_the_access_log_once(page: Page, patients: dict
         assert page.client.get(f"/pacs/studies/{uid}/metadata", headers=_JSON).status_code == 200
     found(page, patients, "PatientID=PP-1")
     with page.ledger.read() as session:
-        entries = session.scalars(select(AccessEntry).where(AccessEntry.action == "viewer")).all()
-        assert [each.study_instance_uid for each in entries] == [uid]
+        of_study = select(AccessEntry).where(AccessEntry.action == "viewer", AccessEntry.study_instance_uid == uid)
+        assert len(session.scalars(of_study).all()) == 1
+
+
+def test_searches_of_the_whole_pacs_are_in_the_access_log_without_what_was_searched_for(
+    behaving: Callable[..., tuple["Pacs", Page]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, page = behaving(lambda handler: reply(handler, 200, b"[]", Content_Type="application/dicom+json"))
+
+    def rows() -> list[tuple[str, str, str]]:
+        with page.ledger.read() as session:
+            entries = session.scalars(select(AccessEntry).order_by(AccessEntry.id)).all()
+            return [(each.action, each.study_instance_uid, each.detail) for each in entries]
+
+    assert page.client.get("/pacs/studies?limit=x", headers=_JSON).status_code == 400
+    assert rows() == []
+    for address in ("studies?PatientName=Proxy*", "studies?PatientName=%C3%84nne", "series", "instances?PatientID=1"):
+        assert page.client.get(f"/pacs/{address}", headers=_JSON).status_code == 200
+    assert rows() == [("viewer", "", "search")]
+    page.client.get("/pacs/studies/1.2/series", headers=_JSON)
+    assert rows() == [("viewer", "", "search"), ("viewer", "1.2", "")]
+    monkeypatch.setattr(pacs_proxy, "_SEARCH_SECONDS", 0.0)
+    page.client.get("/pacs/studies?PatientName=Proxy*", headers=_JSON)
+    assert rows()[2:] == [("viewer", "", "search")]
 
 
 def test_without_an_orthanc_there_is_nothing_to_ask(page_for: Callable[[OrthancDestination | None], Page]) -> None:
@@ -330,6 +355,7 @@ class Pacs:
 
             def do_GET(self) -> None:
                 pacs.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 answer(self)
 
             do_POST = do_GET  # noqa: N815
@@ -379,7 +405,7 @@ def test_credentials_are_the_nodes_and_cookies_go_neither_way(behaving: Callable
     response = page.client.get("/pacs/studies?PatientID=1", headers={**headers, "X-Hop": "1"})
     assert response.json() == []
     ((target, received),) = pacs.asked
-    assert target == "/root/dicom-web/studies?PatientID=1"
+    assert target == "/root/dicom-web/studies?PatientID=1&limit=101"
     assert received["authorization"] == f"Basic {base64.b64encode(b'chexnode:geheim').decode()}"
     assert received["accept"] == "application/dicom+json"
     assert not {"cookie", "x-hop", "x-forwarded-for", "origin"} & set(received)
@@ -443,8 +469,9 @@ def streamed(pacs: Pacs, received: Callable[[bytes], None]) -> dict[str, str]:
     destination = OrthancDestination(name="pacs", url=pacs.url)
 
     async def take() -> dict[str, str]:
-        async with httpx.AsyncClient() as client:
-            response = await pacs_proxy._Pacs(client, destination).get("studies/1.2", "", "*/*")
+        async with httpx.AsyncClient() as client, AsyncExitStack() as stack:
+            link = pacs_proxy._Pacs(client, destination, Semaphore(1), stack)
+            response = await link.get("studies/1.2", "", "*/*")
             async for part in response.body_iterator:  # type: ignore[attr-defined]
                 received(part)
             return dict(response.headers)
@@ -505,6 +532,135 @@ def test_an_orthanc_elsewhere_that_names_itself_otherwise_is_rewritten_too(
     first, second = page.client.get("/pacs/studies/1.2/metadata", headers=_JSON).json()
     assert first["7FE00010"]["BulkDataURI"] == "/pacs/studies/1.2/bulk/1"
     assert second["00081030"]["Value"] == ["see http://pacs.example/dicom-web/ for more"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ("", "limit=101"),
+        ("limit=50", "limit=50"),
+        ("limit=0", "limit=101"),
+        ("limit=100000&offset=202", "offset=202&limit=101"),
+        ("Limit=100000&LIMIT=7&limit=9", "limit=7"),
+        ("PatientID=1&limit=100000", "PatientID=1&limit=101"),
+    ],
+)
+@pytest.mark.parametrize("level", ["studies", "series", "instances"])
+def test_no_search_has_the_whole_pacs_for_an_answer(
+    behaving: Callable[..., tuple[Pacs, Page]], level: str, asked: str, sent: str
+) -> None:
+    pacs, page = behaving(lambda handler: reply(handler, 200, b"[]", Content_Type="application/dicom+json"))
+    assert page.client.get(f"/pacs/{level}?{asked}", headers=_JSON).status_code == 200
+    assert [target for target, _ in pacs.asked] == [f"/dicom-web/{level}?{sent}"]
+
+
+@pytest.mark.parametrize("limit", ["-1", "1.5", "ten", "1e9", "9999999999", ""])
+def test_a_limit_that_is_no_number_is_refused(behaving: Callable[..., tuple[Pacs, Page]], limit: str) -> None:
+    pacs, page = behaving(lambda handler: reply(handler, 200, b"[]", Content_Type="application/dicom+json"))
+    assert page.client.get(f"/pacs/studies?limit={limit}", headers=_JSON).status_code == 400
+    assert pacs.asked == []
+
+
+def test_the_series_of_a_study_come_all(behaving: Callable[..., tuple[Pacs, Page]]) -> None:
+    pacs, page = behaving(lambda handler: reply(handler, 200, b"[]", Content_Type="application/dicom+json"))
+    page.client.get("/pacs/studies/1.2/series?includefield=00080060", headers=_JSON)
+    assert [target for target, _ in pacs.asked] == ["/dicom-web/studies/1.2/series?includefield=00080060"]
+
+
+@pytest.mark.parametrize(
+    ("path", "most"), [("studies", "_PARSED_BYTES"), ("studies/1.2/metadata", "_JSON_BYTES"), ("series", "_JSON_BYTES")]
+)
+def test_json_beyond_the_bound_is_not_taken_in(
+    behaving: Callable[..., tuple[Pacs, Page]], monkeypatch: pytest.MonkeyPatch, path: str, most: str
+) -> None:
+    content = json.dumps([{"00081030": {"vr": "LO", "Value": ["x" * 10_000]}}]).encode()
+    _, page = behaving(lambda handler: reply(handler, 200, content, Content_Type="application/dicom+json"))
+    assert page.client.get(f"/pacs/{path}", headers=_JSON).status_code == 200
+    monkeypatch.setattr(pacs_proxy, most, 10_000)
+    answer = page.client.get(f"/pacs/{path}", headers=_JSON)
+    assert answer.status_code == 502
+    assert "too long" in answer.text
+
+
+def test_a_visitor_has_so_many_requests_at_a_time_and_others_go_on(
+    behaving: Callable[..., tuple[Pacs, Page]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacs_proxy, "_TURN_SECONDS", 0.5)
+    released = Event()
+    most = pacs_proxy._TURNS
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        # The body counts, not only the head: a frame is under way until its last byte is sent.
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/octet-stream")
+        handler.send_header("Content-Length", "1")
+        handler.end_headers()
+        released.wait(20)
+        handler.wfile.write(b"x")
+
+    pacs, page = behaving(answer)
+    other = TestClient(page.client.app, "http://localhost", client=("127.0.0.2", 50000), raise_server_exceptions=False)
+    other.portal = page.client.portal
+    address = "/pacs/studies/1.2/series/1.3/instances/1.4/frames/1"
+    with ThreadPoolExecutor(most + 1) as threads:
+        try:
+            taken = [threads.submit(page.client.get, address) for _ in range(most)]
+            wait_for("all turns are taken", lambda: len(pacs.asked) == most)
+            started = time.monotonic()
+            refused = page.client.get(address)
+            assert refused.status_code == 503
+            assert int(refused.headers["Retry-After"]) >= 1
+            assert 0.3 < time.monotonic() - started < 5
+            assert len(pacs.asked) == most
+            of_other = threads.submit(other.get, address)
+            wait_for("another visitor's request goes on", lambda: len(pacs.asked) == most + 1)
+        finally:
+            released.set()
+        assert {each.result(20).status_code for each in [*taken, of_other]} == {200}
+    assert page.client.get(address).status_code == 200
+    assert page.client.app.state.pacs_proxy._queues == {}  # type: ignore[attr-defined]
+
+
+def test_only_so_many_answers_are_rewritten_at_a_time(behaving: Callable[..., tuple[Pacs, Page]]) -> None:
+    released = Event()
+    begun: list[str] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/dicom+json")
+        handler.send_header("Content-Length", "2")
+        handler.end_headers()
+        begun.append(handler.path)
+        released.wait(20)
+        handler.wfile.write(b"[]")
+
+    _, page = behaving(answer)
+    with ThreadPoolExecutor(8) as threads:
+        try:
+            waiting = [threads.submit(page.client.get, "/pacs/studies/1.2/metadata") for _ in range(8)]
+            wait_for("all are asked", lambda: len(begun) == 8)
+            rewrites = page.client.app.state.pacs_proxy.rewrites  # type: ignore[attr-defined]
+            wait_for("as many as may be are taken in", lambda: rewrites.locked())
+        finally:
+            released.set()
+        assert {each.result(20).status_code for each in waiting} == {200}
+    assert not rewrites.locked()
+
+
+def test_the_page_answers_while_a_long_json_is_rewritten(behaving: Callable[..., tuple[Pacs, Page]]) -> None:
+    each = {"7FE00010": {"vr": "OW", "BulkDataURI": "http://pacs.example/dicom-web/studies/1.2/bulk/1"}}
+    content = json.dumps([each] * 120_000).encode()
+    assert len(content) < pacs_proxy._JSON_BYTES
+    _, page = behaving(lambda handler: reply(handler, 200, content, Content_Type="application/dicom+json"))
+    slowest = 0.0
+    with ThreadPoolExecutor(1) as threads:
+        long = threads.submit(page.client.get, "/pacs/studies/1.2/metadata")
+        while not long.done():
+            started = time.monotonic()
+            assert page.client.get("/healthz").status_code == 200
+            slowest = max(slowest, time.monotonic() - started)
+    assert long.result().content.count(b'"/pacs/studies/1.2/bulk/1"') == 120_000
+    assert slowest < 1.0
 
 
 def test_the_pacs_can_come_back(tmp_path: Path, page_for: Callable[[OrthancDestination | None], Page]) -> None:

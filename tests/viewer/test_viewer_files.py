@@ -10,8 +10,10 @@ from starlette.testclient import TestClient
 from node.database import upgrade
 from node.ledger import Ledger
 from node.object_store import FolderObjectStore
+from node.page import accounts
 from node.page.app import create_page
 from schemas.settings import OrthancDestination, PageSettings, Settings
+from schemas.tables import Role
 
 SCRIPT = b"'use strict';" * 500
 
@@ -113,6 +115,21 @@ def test_nothing_else_is_served(client: TestClient, path: str) -> None:
 @pytest.mark.parametrize("path", ["missing.js", "assets/missing.png", "missing.wasm"])
 def test_a_missing_file_is_missing_and_no_index(client: TestClient, path: str) -> None:
     assert client.get(f"/viewer/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/viewer/viewer?StudyInstanceUIDs=1.2", "/viewer/app.bundle.css", "/pacs/studies"])
+def test_who_is_not_logged_in_gets_neither_viewer_nor_images(build: Path, tmp_path: Path, path: str) -> None:
+    destination = OrthancDestination(name="pacs", url="http://127.0.0.1:1")
+    settings = Settings(home=tmp_path, destinations=[destination], page=PageSettings(viewer=build))
+    ledger = Ledger(settings.resolved_ledger_url)
+    upgrade(ledger)
+    ledger.write(lambda session: accounts.add(session, "reader", "no hash", Role.READER))
+    app = create_page(settings, ledger, FolderObjectStore(tmp_path / "objects"))
+    with TestClient(app, "http://localhost", client=("127.0.0.1", 50000), follow_redirects=False) as client:
+        answer = client.get(path, headers={"Accept": "*/*", "Sec-Fetch-Dest": "empty"})
+    ledger.close()
+    assert answer.status_code == 401
+    assert "PUBLIC_URL" not in answer.text and "body{}" not in answer.text
 
 
 def test_without_a_viewer_it_says_so(tmp_path: Path) -> None:

@@ -15,32 +15,104 @@
 
   // --- changes -----------------------------------------------------------------------------------------------------
   const live = document.querySelector(".live");
-  let pending = false;
+  const REFRESH_MS = 400;
+  let refreshed = -Infinity;
+  let refreshing = false;
+  /** The first of a burst of changes is shown at once, the others together. */
   const refresh = () => {
-    // Several results within a moment are one refresh.
-    if (pending) return;
-    pending = true;
-    setTimeout(() => {
-      pending = false;
-      htmx.trigger(body, "changed");
-    }, 60);
+    if (refreshing) return;
+    refreshing = true;
+    setTimeout(
+      () => {
+        refreshing = false;
+        refreshed = performance.now();
+        htmx.trigger(body, "changed");
+      },
+      Math.max(0, refreshed + REFRESH_MS - performance.now()),
+    );
   };
-  if ("listens" in body.dataset) {
-    const own = document.querySelector(".one-study")?.dataset.uid;
-    const source = new EventSource("/events");
-    source.addEventListener("changed", (event) => {
-      live.textContent = "live";
-      live.classList.add("on");
+  const EVENTS = "/events";
+  const STEADY_MS = 10_000;
+  const MOST_SECONDS = 30;
+  const own = document.querySelector(".one-study")?.dataset.uid;
+  let source = null;
+  let again = 0;
+  let looking = null;
+  let failures = 0;
+
+  const show = (words, on = false) => {
+    live.textContent = words;
+    live.classList.toggle("on", on);
+  };
+  const close = () => {
+    clearTimeout(again);
+    looking?.abort();
+    source?.close();
+    source = looking = null;
+  };
+  const open = () => {
+    close();
+    // A stream takes one of the six connections that a browser has to a host over HTTP/1.1: only a page that is seen
+    // may have one, or the seventh tab would wait for ever.
+    if (document.hidden) {
+      show("not live");
+      return;
+    }
+    const opened = (source = new EventSource(EVENTS));
+    let since = Infinity;
+    opened.addEventListener("changed", (event) => {
+      since = Math.min(since, performance.now());
+      show("live", true);
       const uids = JSON.parse(event.data);
+      // The first event of a stream names nothing: what changed before it was not told.
       if (!own || !uids.length || uids.includes(own)) refresh();
     });
-    source.addEventListener("error", () => {
-      live.textContent = "not live";
-      live.classList.remove("on");
-      // The browser does not try again: the login has ended, and what is on the screen must not stay there.
-      if (source.readyState === EventSource.CLOSED) location.reload();
+    opened.addEventListener("error", () => {
+      if (source !== opened) return;
+      const refused = opened.readyState === EventSource.CLOSED;
+      close();
+      show("not live");
+      failures = performance.now() - since > STEADY_MS ? 1 : failures + 1;
+      if (refused) look();
+      else later();
     });
-    addEventListener("pagehide", () => source.close());
+  };
+  /** A stream that was refused does not say why: asked for once more, only for the status. */
+  const look = async () => {
+    const asked = (looking = new AbortController());
+    let status = 0;
+    try {
+      status = (await fetch(EVENTS, { headers: { Accept: "text/event-stream" }, signal: asked.signal })).status;
+    } catch {
+      // No answer at all: tried again like any other refusal, and "not live" stands there.
+    }
+    asked.abort();
+    if (looking !== asked) return;
+    looking = null;
+    // The login has ended, and what is on the screen must not stay there.
+    if (status === 401) location.reload();
+    else later();
+  };
+  const later = () => {
+    // Not all pages at once when the server is back.
+    const seconds = Math.min(MOST_SECONDS, 2 ** (failures - 1)) * (0.5 + Math.random() / 2);
+    again = setTimeout(open, seconds * 1000);
+  };
+  if ("listens" in body.dataset) {
+    open();
+    document.addEventListener("visibilitychange", () => {
+      failures = 0;
+      open();
+      if (!document.hidden) refresh();
+    });
+    addEventListener("pagehide", close);
+    addEventListener("pageshow", (event) => {
+      // Out of the browser's back and forward cache: as it was left, which may be long ago.
+      if (!event.persisted) return;
+      failures = 0;
+      open();
+      refresh();
+    });
   }
   // A refresh that nobody clicked for keeps nobody logged in.
   body.addEventListener("htmx:configRequest", (event) => {
@@ -73,6 +145,26 @@
   const studies = () => [...document.querySelectorAll(".study .name")];
   const current = () => document.activeElement?.closest?.(".study") ?? document.querySelector(".one-study");
   const press = (selector) => current()?.querySelector(selector)?.click();
+  // A key that is held or struck twice must not mark the study that comes next, which nobody has seen.
+  const SETTLE_MS = 700;
+  let shownAt = performance.now();
+  let leaving = false;
+  addEventListener("pageshow", () => {
+    shownAt = performance.now();
+    leaving = false;
+  });
+  const mark = (selector, seen = () => true) => {
+    if (leaving || performance.now() - shownAt < SETTLE_MS) return;
+    if (!seen()) {
+      say("Not marked: the image is still being loaded.", true);
+      return;
+    }
+    // On a study's page the form leads to another page.
+    leaving = Boolean(current()?.matches(".one-study") && current().querySelector(selector));
+    press(selector);
+  };
+  const imagesAreShown = () =>
+    !current()?.matches(".one-study") || [...current().querySelectorAll("img.grey")].every((image) => image.complete);
   const step = (by) => {
     const all = studies();
     if (!all.length) return;
@@ -81,12 +173,14 @@
     next.focus();
     next.closest(".study").scrollIntoView({ block: "nearest" });
   };
+  /** What a held key may do over and over. */
+  const REPEATED = new Set(["j", "k"]);
   const actions = {
     j: () => step(1),
     k: () => step(-1),
     v: () => press("a.viewer"),
-    r: () => press("button.read"),
-    u: () => press("button.unread"),
+    r: () => mark("button.read", imagesAreShown),
+    u: () => mark("button.unread"),
     w: () => location.assign("/"),
     "/": () => document.getElementById("q")?.focus(),
     "?": () => keys.showModal(),
@@ -100,6 +194,6 @@
     const action = actions[event.key];
     if (!action) return;
     event.preventDefault();
-    action();
+    if (!event.repeat || REPEATED.has(event.key)) action();
   });
 }

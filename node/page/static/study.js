@@ -10,6 +10,7 @@ for (const section of document.querySelectorAll("section.image")) {
   const level = panel.querySelector(".window-level");
   const invert = panel.querySelector(".window-invert");
   let pixels = null;
+  let fetching = null;
 
   const draw = () => {
     if (!pixels) return;
@@ -38,14 +39,18 @@ for (const section of document.querySelectorAll("section.image")) {
       draw();
     });
   };
+  const take = async () => {
+    const answer = await fetch(layers.dataset.pixels);
+    return answer.ok ? new Uint16Array(await answer.arrayBuffer()) : null;
+  };
   /** The pixels are fetched when somebody first changes the window: the preview shows the default one. */
   const change = async () => {
     if (!pixels) {
-      const answer = await fetch(layers.dataset.pixels);
-      if (!answer.ok) return;
-      pixels = new Uint16Array(await answer.arrayBuffer());
+      // A drag changes it many times before they are there: one request.
+      fetching ??= take().finally(() => (fetching = null));
+      pixels = await fetching;
     }
-    soon();
+    if (pixels) soon();
   };
   width.addEventListener("input", change);
   level.addEventListener("input", change);
@@ -93,6 +98,8 @@ for (const section of document.querySelectorAll("section.image")) {
   });
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
+    // Held, it would flicker.
+    if (event.repeat) return;
     if (event.key === "e" && evidence) {
       if (evidence.value) lastEvidence = evidence.value;
       evidence.value = evidence.value ? "" : lastEvidence || evidence.options[1]?.value || "";
