@@ -131,6 +131,8 @@ def test_a_study_is_opened_by_a_click_and_read_by_a_key_and_the_next_one_comes(
     expect(screen.locator("h1")).to_contain_text("Müller, Änne")
     expect(screen.locator("#live .state")).to_have_text("opened")
     assert state(department, department.flagged) == "opened"
+    # The key is deaf for a moment after a page came, so that a second press reads no second study.
+    screen.wait_for_timeout(900)
     screen.keyboard.press("r")
     expect(screen.locator("h1")).to_contain_text("Sato, Hanako")
     expect(screen.locator(".live")).to_have_text("live")
@@ -204,25 +206,28 @@ def test_tip_masks_and_evidence_are_drawn_where_the_truth_is(department: Departm
     assert abs(x - truth.tube.tip.x / COLUMNS) < TIP_TOLERANCE
     assert abs(y - truth.tube.tip.y / ROWS) < TIP_TOLERANCE
 
-    without = pixels(screen)
     screen.get_by_label("Right lung").check()
     screen.get_by_label("Left lung").check()
-    wait_for("the masks are drawn", lambda: (pixels(screen) != without).any())
-    changed = (pixels(screen) != without).any(axis=2)
-    lungs = np.asarray(
-        Image.fromarray(
-            truth.masks[[SEGMENTS.index(Segment.RIGHT_LUNG), SEGMENTS.index(Segment.LEFT_LUNG)]].any(axis=0)
-        ).resize((changed.shape[1], changed.shape[0]))
-    )
+    loaded = "[...document.querySelectorAll('.mask:not([hidden])')].filter(mask => mask.complete).length"
+    wait_for("the masks are loaded", lambda: screen.evaluate(loaded) == 2)
+    with_masks = pixels(screen)
+    screen.keyboard.press("m")  # off again by key: nothing scrolls, so the two pictures lie on each other
+    without = pixels(screen)
+    changed = (with_masks != without).any(axis=2)
+    both = truth.masks[[SEGMENTS.index(Segment.RIGHT_LUNG), SEGMENTS.index(Segment.LEFT_LUNG)]].any(axis=0)
+    lungs = np.asarray(Image.fromarray(both).resize((round(box["width"]), round(box["height"]))))
+    lungs = lungs[: changed.shape[0], : changed.shape[1]]
     overlap = 2 * (changed & lungs).sum() / (changed.sum() + lungs.sum())
     assert overlap > 0.9, f"Dice of the drawn masks and the true lungs is {overlap:.2f}"
+    screen.keyboard.press("m")
     keep_screenshot(screen, "study-masks")
 
 
 def pixels(screen: Page) -> NDArray[np.uint8]:
     """What the image looks like on the screen, uint8 [h, w, 3]."""
-    shot = screen.locator(".layers").screenshot()
-    return np.asarray(Image.open(BytesIO(shot)).convert("RGB"))
+    shot = Image.open(BytesIO(screen.locator(".layers").screenshot())).convert("RGB")
+    # A box of a broken number of pixels is cut to one more or one less of them, now and then.
+    return np.asarray(shot)[: shot.height // 4 * 4 - 4, : shot.width // 4 * 4 - 4]
 
 
 def test_window_and_level_change_the_image_and_reset_brings_it_back(department: Department, screen: Page) -> None:

@@ -121,7 +121,10 @@
   body.addEventListener("htmx:sendError", () => say("The node does not answer. What you see may be old.", true));
   body.addEventListener("htmx:responseError", (event) => {
     const status = event.detail.xhr.status;
-    if (status !== 401) say(`That did not work (${status}). Reload the page and try again.`, true);
+    if (status === 409) {
+      say("Not marked: something newer came since you looked. Look at it again.", true);
+      refresh();
+    } else if (status !== 401) say(`That did not work (${status}). Reload the page and try again.`, true);
   });
   body.addEventListener("htmx:afterRequest", (event) => {
     if (event.detail.successful && event.detail.requestConfig.verb === "post") {
@@ -187,7 +190,7 @@
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || keys.open) return;
-    if (event.target.closest("input, select, textarea")) {
+    if (event.target.closest('input:not([type="checkbox"]), select, textarea')) {
       if (event.key === "Escape") event.target.blur();
       return;
     }

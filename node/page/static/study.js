@@ -13,6 +13,8 @@ for (const section of document.querySelectorAll("section.image")) {
   let fetching = null;
 
   const draw = () => {
+    panel.querySelector(".width-shown").value = width.value;
+    panel.querySelector(".level-shown").value = level.value;
     if (!pixels) return;
     const context = canvas.getContext("2d");
     const image = context.createImageData(canvas.width, canvas.height);
@@ -97,7 +99,7 @@ for (const section of document.querySelectorAll("section.image")) {
     layers.querySelector(".overlay").classList.toggle("off", !event.target.checked);
   });
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest('input:not([type="checkbox"]), select, textarea')) return;
     // Held, it would flicker.
     if (event.repeat) return;
     if (event.key === "e" && evidence) {
