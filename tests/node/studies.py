@@ -61,10 +61,10 @@ def add_study(
     ledger.write(change)
 
 
-def document(uid: str, position: TubePosition | None, present: set[Finding], version: int = 1) -> StudyResult:
-    """A result of one image with these findings and, unless None, a tube in this position."""
-    image = ImageResult(
-        sop_instance_uid=f"{uid}.1",
+def image(present: set[Finding], position: TubePosition | None, uid: str = "1.2") -> ImageResult:
+    """What an image shows: these findings and, unless None, a tube in this position."""
+    return ImageResult(
+        sop_instance_uid=uid,
         rows=100,
         columns=80,
         segments=[],
@@ -89,14 +89,19 @@ def document(uid: str, position: TubePosition | None, present: set[Finding], ver
             )
         ],
     )
+
+
+def document(uid: str, position: TubePosition | None, present: set[Finding], version: int = 1) -> StudyResult:
+    """A result of one image with these findings and, unless None, a tube in this position."""
+    shown = image(present, position, f"{uid}.1")
     return StudyResult(
         study_instance_uid=uid,
         version=version,
         bundle=BundleReference(name="test", version="1", digest="d", cleared_for_clinical_use=False),
         engine=EngineReference(device="cpu", precision="float32", software_version="0"),
-        images=[image],
-        urgency=urgency([image]),
-        malpositioned_tube=malpositioned_tube([image]),
+        images=[shown],
+        urgency=urgency([shown]),
+        malpositioned_tube=malpositioned_tube([shown]),
         notice="Not for clinical use",
     )
 

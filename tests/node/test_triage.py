@@ -16,39 +16,10 @@ from node.triage import (
     study_urgency,
     urgency,
 )
-from schemas.codes import Device, Finding, TubePosition
-from schemas.result import FindingResult, ImageResult, OrderPriority, TubeResult, Urgency
+from schemas.codes import Finding, TubePosition
+from schemas.result import ImageResult, OrderPriority, Urgency
 from schemas.settings import AllowedWaits
-
-
-def image(present: set[Finding], position: TubePosition | None) -> ImageResult:
-    return ImageResult(
-        sop_instance_uid="1.2",
-        rows=1,
-        columns=1,
-        segments=[],
-        findings=[
-            FindingResult(
-                finding=finding,
-                score=0.9 if finding in present else 0.1,
-                operating_point=0.5,
-                calibrated=False,
-                present=finding in present,
-            )
-            for finding in Finding
-        ],
-        tubes=[
-            TubeResult(
-                device=Device.ENDOTRACHEAL_TUBE,
-                present=position is not None,
-                score=0.9,
-                operating_point=0.5,
-                calibrated=False,
-                position=position,
-            )
-        ],
-    )
-
+from tests.node.studies import image
 
 images = st.builds(image, st.sets(st.sampled_from(Finding)), st.none() | st.sampled_from(TubePosition))
 ORDER = [Urgency.IMMEDIATE, Urgency.URGENT, Urgency.SOON, Urgency.ROUTINE]
