@@ -159,8 +159,8 @@ def test_a_folder_is_searched_for_dicom_and_the_rest_is_skipped(tmp_path: Path) 
     ("environment", "said"),
     [
         ({"CHEXNODE_LEDGER_URL": "postgresql+psycopg2://u:geheim@127.0.0.1:1/c"}, "The ledger does not answer"),
-        ({"CHEXNODE_LEDGER_URL": "bogus"}, "ledger_url: Value error, no database URL"),
-        ({"CHEXNODE_DICOM__AE_TITEL": "X"}, "dicom.ae_titel: unknown option"),
+        ({"CHEXNODE_LEDGER_URL": "bogus"}, "CHEXNODE_LEDGER_URL: Value error, no database URL"),
+        ({"CHEXNODE_DICOM__AE_TITEL": "X"}, "CHEXNODE_DICOM__AE_TITEL: unknown option"),
         ({"CHEXNODE_SETTINGS": "/nowhere/[/a].toml"}, "/nowhere/[/a].toml"),
     ],
 )
