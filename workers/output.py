@@ -19,6 +19,9 @@ _UNREADABLE = (
     LookupError,
     TypeError,
     AttributeError,
+    # zipfile on a flag or a method that a damaged byte claims: encrypted, or compressed in another way.
+    RuntimeError,
+    NotImplementedError,
     BadZipFile,
     zlib.error,
     EngineError,

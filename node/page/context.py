@@ -21,8 +21,8 @@ class Page:
     settings: Settings
     ledger: Ledger
     store: FolderObjectStore
-    #: The model that analyses: its notice stands on every page.
-    bundle: Manifest
+    #: The model that analyses: its notice stands on every page. None when it cannot be read here.
+    bundle: Manifest | None
 
 
 def page_of(connection: HTTPConnection) -> Page:

@@ -58,7 +58,7 @@ def render(request: Request, name: str, status_code: int = 200, **values: Any) -
     bundle = page_of(request).bundle
     html = _ENVIRONMENT.get_template(name).render(
         visitor=visitor_of(request),
-        notice="" if bundle.cleared_for_clinical_use else NOT_FOR_CLINICAL_USE,
+        notice="" if bundle is not None and bundle.cleared_for_clinical_use else NOT_FOR_CLINICAL_USE,
         bundle=bundle,
         **values,
     )

@@ -116,7 +116,17 @@
   }
   // A refresh that nobody clicked for keeps nobody logged in.
   body.addEventListener("htmx:configRequest", (event) => {
-    if (["worklist", "live"].includes(event.detail.elt.id)) event.detail.headers["X-Background"] = "1";
+    const { elt, headers } = event.detail;
+    if (!["worklist", "live"].includes(elt.id)) return;
+    headers["X-Background"] = "1";
+    // The last request wins (hx-sync), so each asks for what the filters say now: a refresh that started before
+    // somebody chose another filter must not bring the old list back.
+    const form = document.querySelector("form.filters");
+    if (elt.id !== "worklist" || !form) return;
+    const chosen = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
+    const shown = new URLSearchParams(elt.getAttribute("hx-get").split("?")[1]);
+    shown.delete("page");
+    if (chosen.toString() !== shown.toString()) event.detail.path = `/?${chosen}`;
   });
   body.addEventListener("htmx:sendError", () => say("The node does not answer. What you see may be old.", true));
   body.addEventListener("htmx:responseError", (event) => {
