@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from threading import Thread
+from time import monotonic
 
 import pytest
 import uvicorn
@@ -163,11 +164,12 @@ def test_many_changes_within_a_second_are_few_requests(server: Server, context: 
     expect(tab.locator(".live")).to_have_text("live")
     tab.wait_for_timeout(1000)
     before = server.count("/")
+    started = monotonic()
     for number in range(12):
         add_study(server.page.ledger, f"1.{number + 1}")
         tab.wait_for_timeout(100)
     expect(tab.locator(".study")).to_have_count(12)
-    assert 1 <= server.count("/") - before <= 6
+    assert 1 <= server.count("/") - before <= 2 + (monotonic() - started) / 0.4
 
 
 def test_a_key_that_is_held_or_struck_twice_marks_one_study(server: Server, context: BrowserContext) -> None:
@@ -187,9 +189,8 @@ def test_a_key_that_is_held_or_struck_twice_marks_one_study(server: Server, cont
     assert [server.state(f"1.{number}") == ReadState.READ for number in (1, 2, 3, 4)] == [True, False, False, False]
 
     tab.wait_for_timeout(_SETTLE_MS + 300)
-    for _ in range(4):
-        tab.keyboard.press("r")
-        tab.wait_for_timeout(80)
+    tab.keyboard.press("r")
+    tab.keyboard.press("r")
     expect(tab).to_have_url(re.compile("/studies/1.3$"))
     tab.wait_for_timeout(500)
     assert [server.state(f"1.{number}") == ReadState.READ for number in (1, 2, 3, 4)] == [True, True, False, False]
@@ -218,7 +219,10 @@ def test_nothing_is_marked_by_key_before_its_image_is_there(server: Server, cont
     tab.wait_for_load_state("load")
     tab.wait_for_timeout(_SETTLE_MS + 100)
     tab.keyboard.press("r")
-    wait_for("it is marked", lambda: server.state("1.1") == ReadState.READ, 10)
+    # It goes on to the next study, and there is none: back to the list, at rest.
+    tab.wait_for_url(f"{server.url}/")
+    tab.wait_for_load_state("load")
+    assert server.state("1.1") == ReadState.READ
 
 
 def draw(page: ServedPage) -> None:
