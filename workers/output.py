@@ -19,9 +19,8 @@ _UNREADABLE = (
     LookupError,
     TypeError,
     AttributeError,
-    # zipfile on a flag or a method that a damaged byte claims: encrypted, or compressed in another way.
+    # zipfile on what a damaged byte claims: that it is encrypted, or compressed in a way that it does not know.
     RuntimeError,
-    NotImplementedError,
     BadZipFile,
     zlib.error,
     EngineError,

@@ -1,11 +1,14 @@
 """The viewer as the tests have it: the one that is installed, else one that npm fetches for them."""
 
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from node.page.viewer_package import check, default_folder, fetch, is_viewer, unpack
+from schemas.settings import OrthancDestination
+from tests.viewer.proxy import Answer, Pacs, Page
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +23,31 @@ def viewer(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check(archive)
         unpack(archive, folder)
     return folder
+
+
+@pytest.fixture
+def page_for(tmp_path: Path) -> Iterator[Callable[[OrthancDestination | None], Page]]:
+    pages: list[Page] = []
+
+    def make(destination: OrthancDestination | None) -> Page:
+        pages.append(Page(tmp_path / f"home{len(pages)}", destination))
+        return pages[-1]
+
+    yield make
+    for each in pages:
+        each.close()
+
+
+@pytest.fixture
+def behaving(page_for: Callable[[OrthancDestination | None], Page]) -> Iterator[Callable[..., tuple[Pacs, Page]]]:
+    """A PACS that answers so, with a page before it."""
+    servers: list[Pacs] = []
+
+    def make(answer: Answer, **options: object) -> tuple[Pacs, Page]:
+        pacs = Pacs(answer)
+        servers.append(pacs)
+        return pacs, page_for(OrthancDestination.model_validate({"name": "pacs", "url": pacs.url, **options}))
+
+    yield make
+    for each in servers:
+        each.close()
