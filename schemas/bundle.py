@@ -6,14 +6,18 @@ A bundle is a folder: manifest.json, backbone.safetensors, heads/*.safetensors, 
 import hashlib
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from schemas.codes import Device, Finding, Landmark, Segment
 from schemas.errors import BundleError
+from schemas.preprocessing import Preprocessing
 
 MANIFEST_FILE = "manifest.json"
+
+TubeTarget: TypeAlias = Literal["endotracheal_tube.presence", "endotracheal_tube.malposition"]
+OtherTarget: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.]{0,63}$")]
 
 
 class _Document(BaseModel):
@@ -27,35 +31,53 @@ class Architecture(_Document):
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
-class Preprocessing(_Document):
-    """From a float32 image in 0..1, MONOCHROME2 sense, to the network's input [1, size, size]."""
-
-    #: letterbox: the whole image, longer side = size, centred, the rest filled with 0 before normalisation.
-    profile: Literal["letterbox"] = "letterbox"
-    size: Annotated[int, Field(ge=32, le=2048)]
-    mean: float
-    std: Annotated[float, Field(gt=0)]
-
-
 class ScoredClass(_Document):
     """One output of a classification head."""
 
-    #: A finding, or "<device>.presence" / "<device>.malposition".
-    target: Finding | Literal["endotracheal_tube.presence", "endotracheal_tube.malposition"]
-    #: The score (sigmoid of the logit, 0..1) from which on it is called present. None: the class was no better than
-    #: chance on validation data, so that results call it undetermined, neither present nor absent.
+    #: A finding of the vocabulary, "<device>.presence" / "<device>.malposition", or any other name: then the output is
+    #: computed, but no result says anything of it, for want of a code.
+    target: Annotated[Finding | TubeTarget | OtherTarget, Field(union_mode="left_to_right")]
+    #: The score (sigmoid of the logit, 0..1) from which on it is called present. None: no threshold was found on
+    #: validation data (the class was no better than chance, or nobody has looked), so that results call it
+    #: undetermined, neither present nor absent.
     operating_point: Annotated[float, Field(gt=0, lt=1)] | None
     #: True only when scores were calibrated on data from the intended population; then they are probabilities.
     calibrated: bool = False
 
 
-class GloriHead(_Document):
-    """Classification by cross-attention of one query per class (GLoRI, arXiv 2502.05142)."""
-
-    kind: Literal["glori"] = "glori"
+class _ClassificationHead(_Document):
     file: str
+    #: Arguments of the head's constructor (workers/networks).
     arguments: dict[str, Any] = Field(default_factory=dict)
     classes: Annotated[list[ScoredClass], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _targets_differ(self) -> Self:
+        targets = [scored.target for scored in self.classes]
+        if len(set(targets)) < len(targets):
+            raise ValueError("two classes of a head share a target")
+        return self
+
+
+class GloriHead(_ClassificationHead):
+    """Cross-attention of one query per class, as the published code has it (GLoRI, arXiv 2502.05142 version 1)."""
+
+    kind: Literal["glori"] = "glori"
+
+
+class PyramidGloriHead(_ClassificationHead):
+    """GLoRI with the additions of arXiv 2502.05142 version 2, of which no code is public: our reading of the paper."""
+
+    kind: Literal["glori_pyramid"] = "glori_pyramid"
+
+
+class LinearHead(_ClassificationHead):
+    """A linear probe on the class tokens of the last blocks; looks nowhere, so it has no evidence maps."""
+
+    kind: Literal["linear"] = "linear"
+
+
+ClassificationHead: TypeAlias = GloriHead | PyramidGloriHead | LinearHead
 
 
 class DenseHead(_Document):
@@ -100,20 +122,41 @@ class Manifest(_Document):
     architecture: Architecture
     backbone_file: str = "backbone.safetensors"
     preprocessing: Preprocessing
-    heads: list[Annotated[GloriHead | DenseHead, Field(discriminator="kind")]]
+    #: At most one that classifies and one that is dense; none in a bundle that is only a backbone.
+    heads: list[Annotated[ClassificationHead | DenseHead, Field(discriminator="kind")]]
     population: Population
     #: Recipe, data and their hashes, in words and numbers.
     training: dict[str, Any]
     metrics: list[Metric] = Field(default_factory=list)
     licence: str
+    #: What nobody has shown to work on chest radiographs says so on every surface; "" otherwise.
+    unproven: str = ""
+
+    @model_validator(mode="after")
+    def _one_head_of_a_kind(self) -> Self:
+        if sum(isinstance(head, DenseHead) for head in self.heads) > 1 or len(self.heads) > 2:
+            raise ValueError("a bundle has at most one head that classifies and one that is dense")
+        if len(self.heads) == 2 and not any(isinstance(head, DenseHead) for head in self.heads):
+            raise ValueError("a bundle has at most one head that classifies")
+        return self
 
     @property
-    def glori(self) -> GloriHead:
-        return next(head for head in self.heads if isinstance(head, GloriHead))
+    def classifier(self) -> ClassificationHead | None:
+        return next((head for head in self.heads if not isinstance(head, DenseHead)), None)
 
     @property
-    def dense(self) -> DenseHead:
-        return next(head for head in self.heads if isinstance(head, DenseHead))
+    def dense(self) -> DenseHead | None:
+        return next((head for head in self.heads if isinstance(head, DenseHead)), None)
+
+    @property
+    def classes(self) -> list[ScoredClass]:
+        """Classes of the classification head in the order of its logits; empty without one."""
+        return self.classifier.classes if self.classifier else []
+
+    @property
+    def channels(self) -> list[Segment | Landmark]:
+        """Maps of the dense head in its order; empty without one."""
+        return self.dense.channels if self.dense else []
 
 
 def read_manifest(folder: Path) -> Manifest:

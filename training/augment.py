@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from schemas.bundle import Preprocessing
+from schemas.preprocessing import Preprocessing
 from training.phantom.truth import LOCALISED_FINDINGS, SEGMENTS
 from training.pool import Pool
 from training.targets import CHANNELS
+from workers.bundle import normalise
 from workers.networks.dense import STRIDE
 
 #: Side of a patch token in pixels.
@@ -57,7 +58,7 @@ def augmented_batch(
     dense = torch.cat([regions, course, heat_maps(landmarks, size // STRIDE)], dim=1)
     if dense.shape[1] != len(CHANNELS):
         raise AssertionError(f"{dense.shape[1]} dense targets for {len(CHANNELS)} channels")
-    normalised = (seen - preprocessing.mean) / preprocessing.std
+    normalised = normalise(seen[:, 0], preprocessing)
     return Batch(normalised, torch.from_numpy(pool.classes[indices]), dense, F.max_pool2d(findings, PATCH))
 
 

@@ -21,8 +21,8 @@ patients. It exists to show that the whole way from receiving an image to sendin
 - Made: {manifest.created.isoformat()}; licence: {manifest.licence}
 - Backbone: `{manifest.architecture.timm_name}` on {manifest.preprocessing.size} x {manifest.preprocessing.size} pixels
 - Made for: age from {population.minimum_age_years} years, views {", ".join(population.view_positions)}
-- Classes: {", ".join(scored.target for scored in manifest.glori.classes)}
-- Regions and landmarks: {", ".join(manifest.dense.channels)}
+- Classes: {", ".join(scored.target for scored in manifest.classes)}
+- Regions and landmarks: {", ".join(manifest.channels)}
 - Scores are not calibrated and are no probabilities; operating points maximise Youden's J on validation phantoms.
 - Reported as undetermined, because no better than chance on validation phantoms: {_undetermined(manifest)}
 
@@ -47,5 +47,5 @@ outside is borderline).
 
 
 def _undetermined(manifest: Manifest) -> str:
-    classes = [scored.target for scored in manifest.glori.classes if scored.operating_point is None]
+    classes = [scored.target for scored in manifest.classes if scored.operating_point is None]
     return ", ".join(classes) or "none"

@@ -37,7 +37,7 @@ def evaluate_bundle(bundle: LoadedBundle, seeds: Sequence[int], cache: Path, con
     trained on.
     """
     manifest = bundle.manifest
-    if [c.target for c in manifest.glori.classes] != list(CLASSES) or manifest.dense.channels != list(CHANNELS):
+    if [c.target for c in manifest.classes] != list(CLASSES) or manifest.channels != list(CHANNELS):
         raise BundleError(f"{manifest.name} has other classes or channels than phantoms have truth for.")
     pool = manifest.training["recipe"]["pool"]
     trained = range(pool["first_seed"], pool["first_seed"] + pool["training"] + pool["validation"])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import nn
 
-from schemas.bundle import Preprocessing
+from schemas.preprocessing import Preprocessing
 from training.augment import augmented_batch
 from training.losses import TOKEN_MAPS, token_loss, training_loss
 from training.pool import Pool
@@ -34,7 +34,7 @@ def fit(
     """Train the network in place; it ends in evaluation mode. Raises FloatingPointError when the loss is not finite."""
     network.train()
     # Looks at the patch tokens during training only.
-    probe = nn.Linear(network.glori.decoder.embed_standart.in_features, TOKEN_MAPS)
+    probe = nn.Linear(network.backbone.blocks_given * network.backbone.width, TOKEN_MAPS)
     learned = nn.ModuleList([network, probe])
     optimizer = torch.optim.AdamW(_parameter_groups(learned, settings.weight_decay), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings))
@@ -46,7 +46,7 @@ def fit(
         with torch.autocast("cpu", dtype=torch.bfloat16):
             features = network.backbone(batch.images)
             output = network.heads(features)
-            located = probe(features.patches)
+            located = probe(torch.cat(features.patches, dim=2))
         losses = training_loss(output, batch) | {"tokens": token_loss(located, batch)}
         loss = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(loss):

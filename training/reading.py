@@ -62,7 +62,7 @@ def read_films(
 def infer(network: Network, manifest: Manifest, image: NDArray[np.uint8]) -> ModelOutput:
     """The network's output for one letterboxed image uint8 [S, S]."""
     with torch.inference_mode():
-        logits, attention, dense = network(normalised(image[None], manifest))
+        logits, attention, dense = network(normalised(image[None], manifest.preprocessing))
     side = round(attention.shape[-1] ** 0.5)
     maps = attention.mean(dim=1).reshape(logits.shape[1], side, side)
     return ModelOutput(logits[0].numpy(), maps.numpy().astype(np.float16), dense[0].numpy().astype(np.float16))

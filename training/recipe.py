@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from schemas.bundle import Architecture, Population, Preprocessing
+from schemas.bundle import Architecture, Population
 from schemas.errors import SettingsError
+from schemas.preprocessing import Preprocessing
 from training.pool import PoolSettings
 
 

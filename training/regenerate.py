@@ -116,10 +116,12 @@ def _with_operating_points(manifest: Manifest, network: Network, validation: Poo
     scores = _scores(network, manifest, validation)
     classes = [
         scored.model_copy(update={"operating_point": choose_operating_point(scores[:, i], validation.classes[:, i])})
-        for i, scored in enumerate(manifest.glori.classes)
+        for i, scored in enumerate(manifest.classes)
     ]
-    glori = manifest.glori.model_copy(update={"classes": classes})
-    return manifest.model_copy(update={"heads": [glori, manifest.dense]})
+    classifier = manifest.classifier
+    assert classifier is not None
+    rated = classifier.model_copy(update={"classes": classes})
+    return manifest.model_copy(update={"heads": [rated, manifest.dense]})
 
 
 def _scores(network: Network, manifest: Manifest, pool: Pool) -> NDArray[np.float32]:
@@ -128,7 +130,7 @@ def _scores(network: Network, manifest: Manifest, pool: Pool) -> NDArray[np.floa
     with torch.inference_mode():
         for start in range(0, len(pool), 16):
             images = np.asarray(pool.images[start : start + 16])
-            batches.append(network(normalised(images, manifest)).logits.sigmoid().numpy())
+            batches.append(network(normalised(images, manifest.preprocessing)).logits.sigmoid().numpy())
     return np.concatenate(batches)
 
 

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 from zipfile import BadZipFile
 
 import numpy as np
@@ -15,12 +17,16 @@ from torch import Tensor, nn
 
 from schemas.bundle import MANIFEST_FILE, Manifest, bundle_digest, read_manifest
 from schemas.errors import BundleError
-from workers.networks.network import Network, NetworkOutput, build_network
+from schemas.preprocessing import Preprocessing
+from workers.networks.network import Network, build_network
 
 CARD_FILE = "card.md"
 SELFTEST_FILE = "selftest.npz"
 #: Greatest difference of any logit that another CPU or build of torch may show; a different network shows far more.
 SELFTEST_TOLERANCE = 0.05
+
+#: Computes (logits [n, K], dense logits [n, C, h, w]), float32, for images uint8 [n, S, S] before normalisation.
+Compute: TypeAlias = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
@@ -48,15 +54,22 @@ def load_bundle(folder: Path) -> LoadedBundle:
 
 
 def write_bundle(
-    folder: Path, manifest: Manifest, network: Network, card: str, selftest_images: NDArray[np.uint8]
+    folder: Path,
+    manifest: Manifest,
+    network: Network,
+    card: str,
+    selftest_images: NDArray[np.uint8],
+    storage: torch.dtype = torch.float16,
+    tolerance: float = SELFTEST_TOLERANCE,
 ) -> LoadedBundle:
     """Write a bundle and load it back; the folder appears, or is replaced, only when everything is written.
 
     Parameters
     ----------
-    network : weights are stored as float16
     card : the model card, Markdown
     selftest_images : uint8 [n, S, S], inputs before normalisation (0..255 for 0..1)
+    storage : floating-point type of the weights in the files
+    tolerance : difference of an output from now on which another computer's is refused
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -64,75 +77,103 @@ def write_bundle(
     (partial / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (partial / CARD_FILE).write_text(card, encoding="utf-8")
     for file, module in _parts(manifest, network).items():
-        save_file({name: _stored(tensor) for name, tensor in module.state_dict().items()}, partial / file)
+        save_file({name: _stored(tensor, storage) for name, tensor in module.state_dict().items()}, partial / file)
         # save_file makes it private to the user, but a service account has to read it.
         (partial / file).chmod(0o644)
     # Expected outputs come from the weights as stored, not from those in memory.
-    output = _run(load_bundle(partial), selftest_images)
+    written = load_bundle(partial)
+    logits, dense = _forward(written, selftest_images)
     np.savez_compressed(
         partial / SELFTEST_FILE,
         images=selftest_images,
-        logits=output.logits.numpy(),
-        dense=output.dense.numpy().astype(np.float16),
-        tolerance=np.float32(SELFTEST_TOLERANCE),
+        logits=logits,
+        dense=dense.astype(np.float16),
+        cls_token=_cls_token(written, selftest_images),
+        tolerance=np.float32(tolerance),
     )
     _replace(partial, folder)
     return load_bundle(folder)
 
 
-def run_selftest(bundle: LoadedBundle) -> float:
-    """Run the bundle's own examples; the greatest difference of a logit from the expected one.
+def run_selftest(bundle: LoadedBundle, compute: Compute | None = None, tolerance: float | None = None) -> float:
+    """Run the bundle's own examples; the greatest difference of an output from the expected one.
 
-    Raises BundleError when it exceeds the tolerance stated in the bundle, or when there is no usable self-test.
+    Parameters
+    ----------
+    compute : what is tested; by default the network in float32 with its class token
+    tolerance : difference that is allowed instead of the one stated in the bundle
+
+    Raises BundleError when it is exceeded, or when there is no usable self-test.
     """
     path = bundle.folder / SELFTEST_FILE
     try:
         with np.load(path, allow_pickle=False) as stored:
-            images, tolerance = stored["images"], float(stored["tolerance"])
-            logits, dense = stored["logits"], stored["dense"].astype(np.float32)
+            images, logits = stored["images"], stored["logits"]
+            dense, cls_token = stored["dense"].astype(np.float32), stored["cls_token"]
+            allowed = float(stored["tolerance"]) if tolerance is None else tolerance
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise BundleError(f"{path} is no self-test: {error}") from error
-    output = _run(bundle, images)
-    if output.logits.shape != logits.shape or output.dense.shape != dense.shape:
+    computed = [*(compute or (lambda images: _forward(bundle, images)))(images)]
+    expected = [logits, dense]
+    if compute is None:
+        computed.append(_cls_token(bundle, images))
+        expected.append(cls_token)
+    if [each.shape for each in computed] != [each.shape for each in expected]:
         raise BundleError(f"{bundle.folder} gives outputs of another shape than its self-test expects.")
     # Dense logits are stored as float16, which rounds the large ones: half a unit in the last place is no difference.
-    rounding = np.abs(dense) * 2.0**-11
+    roundings = [0.0, np.abs(dense) * 2.0**-11, 0.0]
     difference = max(
-        float(np.abs(output.logits.numpy() - logits).max()),
-        float((np.abs(output.dense.numpy() - dense) - rounding).max()),
+        float((np.abs(ours - theirs) - rounding).max(initial=0.0))
+        for ours, theirs, rounding in zip(computed, expected, roundings, strict=False)
     )
-    if not difference <= tolerance:
+    if not difference <= allowed:
         raise BundleError(
-            f"The self-test of {bundle.folder} differs by {difference:.3g} where {tolerance:.3g} is allowed: "
+            f"The self-test of {bundle.folder} differs by {difference:.3g} where {allowed:.3g} is allowed: "
             "the weights, the software or the hardware are not those it was made with."
         )
     return difference
 
 
-def normalised(images: NDArray[np.uint8], manifest: Manifest) -> Tensor:
-    """Network input float32 [n, 1, S, S] from letterboxed images uint8 [n, S, S]."""
-    preprocessing = manifest.preprocessing
-    scaled = torch.from_numpy(np.array(images)).float()[:, None] / 255
-    return (scaled - preprocessing.mean) / preprocessing.std
+def normalised(images: NDArray[np.uint8], preprocessing: Preprocessing) -> Tensor:
+    """Network input float32 [n, channels, S, S] from placed images uint8 [n, S, S], 0..255 for 0..1."""
+    return normalise(torch.from_numpy(np.array(images)).float() / 255, preprocessing)
 
 
-def _run(bundle: LoadedBundle, images: NDArray[np.uint8]) -> NetworkOutput:
+def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Network input float32 [n, channels, S, S] from placed images float32 [n, S, S] in 0..1."""
+    mean, std = (
+        torch.tensor(values, device=images.device)[None, :, None, None]
+        for values in (preprocessing.mean, preprocessing.std)
+    )
+    return (images[:, None] - mean) / std
+
+
+def _forward(bundle: LoadedBundle, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     with torch.inference_mode():
-        output: NetworkOutput = bundle.network(normalised(images, bundle.manifest))
-    return output
+        output = bundle.network(normalised(images, bundle.manifest.preprocessing))
+    return output.logits.numpy(), output.dense.numpy()
+
+
+def _cls_token(bundle: LoadedBundle, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Of the last block: says that a backbone without a head computes what it did."""
+    with torch.inference_mode():
+        features = bundle.network.backbone(normalised(images, bundle.manifest.preprocessing))
+    token: NDArray[np.float32] = features.cls[-1].numpy()
+    return token
 
 
 def _parts(manifest: Manifest, network: Network) -> dict[str, nn.Module]:
     """Which file holds which part's tensors."""
-    return {
-        manifest.backbone_file: network.backbone,
-        manifest.glori.file: network.glori,
-        manifest.dense.file: network.dense,
-    }
+    parts: dict[str, nn.Module] = {manifest.backbone_file: network.backbone}
+    if manifest.classifier is not None and network.classifier is not None:
+        parts[manifest.classifier.file] = network.classifier
+    if manifest.dense is not None and network.dense is not None:
+        parts[manifest.dense.file] = network.dense
+    return parts
 
 
-def _stored(tensor: Tensor) -> Tensor:
-    return (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+def _stored(tensor: Tensor, storage: torch.dtype) -> Tensor:
+    return (tensor.to(storage) if tensor.is_floating_point() else tensor).contiguous()
 
 
 def _load_strictly(path: Path, module: nn.Module) -> None:

@@ -39,11 +39,11 @@ def show_command(bundle: Path | None) -> None:
     facts.add_row("licence", manifest.licence)
     facts.add_row("made for", f"{age}, views {', '.join(population.view_positions)}, {', '.join(population.devices)}")
     facts.add_row("backbone", f"{manifest.architecture.timm_name}, {manifest.preprocessing.size} px")
-    facts.add_row("regions and landmarks", ", ".join(manifest.dense.channels))
+    facts.add_row("regions and landmarks", ", ".join(manifest.channels))
     facts.add_row("data", str(manifest.training.get("data", "not stated")))
     console.print(facts)
     classes = Table("class", "operating point", "score", title="Classes")
-    for scored in manifest.glori.classes:
+    for scored in manifest.classes:
         meaning = "probability" if scored.calibrated else "not calibrated"
         point = scored.operating_point
         classes.add_row(scored.target, "none: undetermined" if point is None else f"{point:.3f}", meaning)

@@ -44,8 +44,8 @@ def interpret(output: ModelOutput, manifest: Manifest, letterbox: Letterbox, spa
     Raises BundleError when the output does not have the manifest's classes, channels and sizes.
     """
     _check(output, manifest, letterbox)
-    scores = dict(zip((c.target for c in manifest.glori.classes), sigmoid(output.logits).tolist(), strict=True))
-    channels = dict(zip(manifest.dense.channels, output.dense.astype(np.float32), strict=True))
+    scores = dict(zip((c.target for c in manifest.classes), sigmoid(output.logits).tolist(), strict=True))
+    channels = dict(zip(manifest.channels, output.dense.astype(np.float32), strict=True))
 
     tubes = _tubes(scores, channels, manifest, letterbox, spacing)
     segments, masks = [], {}
@@ -62,13 +62,16 @@ def interpret(output: ModelOutput, manifest: Manifest, letterbox: Letterbox, spa
 
 
 def _check(output: ModelOutput, manifest: Manifest, letterbox: Letterbox) -> None:
-    size, stride = manifest.preprocessing.size, manifest.dense.stride
+    size = manifest.preprocessing.size
     if letterbox.size != size:
         raise BundleError(f"The image was prepared for {letterbox.size} pixels, bundle {manifest.name} takes {size}.")
-    classes, channels = len(manifest.glori.classes), len(manifest.dense.channels)
+    classes, channels = len(manifest.classes), len(manifest.channels)
     if len(output.logits) != classes:
         raise BundleError(f"The classification head gives {len(output.logits)} logits, the manifest names {classes}.")
-    expected = (channels, -(-size // stride), -(-size // stride))
+    if manifest.dense is None:
+        return
+    cells = -(-size // manifest.dense.stride)
+    expected = (channels, cells, cells)
     if output.dense.shape != expected:
         raise BundleError(f"The dense head gives {list(output.dense.shape)}, the manifest says {list(expected)}.")
 
@@ -82,7 +85,7 @@ def _findings(scores: dict[str, float], manifest: Manifest) -> list[FindingResul
             calibrated=scored.calibrated,
             present=None if scored.operating_point is None else scores[scored.target] >= scored.operating_point,
         )
-        for scored in manifest.glori.classes
+        for scored in manifest.classes
         if isinstance(scored.target, Finding)
     ]
 
@@ -94,9 +97,9 @@ def _tubes(
     letterbox: Letterbox,
     spacing: Spacing,
 ) -> list[TubeResult]:
-    classes: dict[str, ScoredClass] = {scored.target: scored for scored in manifest.glori.classes}
+    classes: dict[str, ScoredClass] = {scored.target: scored for scored in manifest.classes}
     presence = classes.get("endotracheal_tube.presence")
-    if presence is None:
+    if presence is None or manifest.dense is None:
         return []
     stride = manifest.dense.stride
     nothing = np.full_like(next(iter(channels.values())), _NOWHERE)

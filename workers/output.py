@@ -35,11 +35,13 @@ class ModelOutput:
     Raises EngineError when an array has the wrong type or shape or holds NaN or infinity: what constructs is usable.
     """
 
-    #: float32 [K], one logit per class of the classification head, in the manifest's order.
+    #: float32 [K], one logit per class of the head that classifies, in the manifest's order; K = 0 without one.
     logits: NDArray[np.float32]
     #: float16 [K, h, w], attention of each class over the patches, mean over heads, 0..1; each class's map sums to 1.
+    #: [0, h, w] from a head that looks nowhere.
     attention: NDArray[np.float16]
     #: float16 [C, H, W], logits of the dense head's channels, in the manifest's order; H = W = input size / stride.
+    #: [0, 1, 1] without a dense head.
     dense: NDArray[np.float16]
 
     def __post_init__(self) -> None:
@@ -52,7 +54,7 @@ class ModelOutput:
                 )
             if not np.isfinite(array).all():
                 raise EngineError(f"The output {name!r} holds NaN or infinity.")
-        if len(self.attention) != len(self.logits):
+        if len(self.attention) not in (0, len(self.logits)):
             raise EngineError(f"{len(self.attention)} attention maps came with {len(self.logits)} logits.")
 
     def to_bytes(self) -> bytes:

@@ -107,7 +107,7 @@ def draw_pictures(request: PicturesRequest) -> bytes:
 
 def _evidence_pictures(output: ModelOutput, manifest: Manifest, letterbox: Letterbox) -> list[EvidencePicture]:
     pictures = []
-    for scored, attention in zip(manifest.glori.classes, output.attention, strict=True):
+    for scored, attention in zip(manifest.classes, output.attention, strict=False):
         peak = evidence.peak(attention, letterbox)
         pictures.append(
             EvidencePicture(

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.bundle import Preprocessing
 from schemas.errors import UnsupportedImageError
+from schemas.preprocessing import Preprocessing
 from workers.letterbox import Letterbox
 from workers.pixels import read_pixels
 
@@ -26,5 +26,6 @@ def normalise(pixels: NDArray[np.float32], preprocessing: Preprocessing) -> NDAr
     """The network's input for an image as `workers.pixels.read_pixels` gives it (float32 [rows, columns], 0..1)."""
     rows, columns = pixels.shape
     boxed = Letterbox(rows, columns, preprocessing.size).apply(pixels)
-    normalised: NDArray[np.float32] = ((boxed - preprocessing.mean) / preprocessing.std).astype(np.float32)
-    return normalised[np.newaxis]
+    mean, std = (np.array(each, np.float32)[:, None, None] for each in (preprocessing.mean, preprocessing.std))
+    normalised: NDArray[np.float32] = (boxed - mean) / std
+    return normalised

@@ -6,19 +6,25 @@ from schemas.errors import BundleError
 from tests.training.tiny_recipe import TINY
 from training.regenerate import initial_manifest
 from workers.networks.dense import DenseHead
+from workers.networks.features import Features, create_backbone
 from workers.networks.glori import GLoRI
-from workers.networks.hybrid_vit import HybridViT, create_backbone
+from workers.networks.hybrid_vit import HybridViT
 from workers.networks.network import build_network
+
+
+def _features(patches: torch.Tensor) -> Features:
+    side = round(patches.shape[1] ** 0.5)
+    return Features([patches], [patches.mean(dim=1)], (side, side), [])
 
 
 def test_glori_attention_sums_to_one_over_patches_and_evaluation_is_deterministic() -> None:
     head = GLoRI(features=48, classes=5, width=32, heads=8).eval()
-    patches = torch.randn(2, 36, 48)
-    logits, attention = head(patches)
+    features = _features(torch.randn(2, 36, 48))
+    logits, attention = head(features)
     assert logits.shape == (2, 5)
     assert attention.shape == (2, 8, 5, 36)
     assert torch.allclose(attention.sum(dim=3), torch.ones(2, 8, 5), atol=1e-5)
-    assert torch.equal(head(patches)[0], logits)
+    assert torch.equal(head(features)[0], logits)
 
 
 def test_glori_has_the_published_tensor_names_and_frozen_queries() -> None:
@@ -36,11 +42,11 @@ def test_glori_has_the_published_tensor_names_and_frozen_queries() -> None:
 
 def test_glori_answers_each_class_from_its_own_query() -> None:
     head = GLoRI(features=16, classes=3, width=32).eval()
-    patches = torch.randn(1, 9, 16)
-    before = head(patches)[0]
+    features = _features(torch.randn(1, 9, 16))
+    before = head(features)[0]
     with torch.no_grad():
         head.decoder.duplicate_pooling[1] += 1
-    changed = head(patches)[0] != before
+    changed = head(features)[0] != before
     assert changed[0].tolist() == [False, True, False]
 
 
@@ -48,8 +54,9 @@ def test_the_backbone_is_registered_with_timm_and_keeps_its_skips() -> None:
     backbone = timm.create_model("hybrid_vit_tiny_patch16", img_size=64)
     assert isinstance(backbone, HybridViT)
     features = backbone(torch.randn(2, 1, 64, 64))
-    assert features.patches.shape == (2, 16, 4 * 192)
-    assert features.cls.shape == (2, 192)
+    assert [each.shape for each in features.patches] == [(2, 16, 192)] * 4
+    assert [each.shape for each in features.cls] == [(2, 192)] * 4
+    assert features.grid == (4, 4)
     assert [tuple(skip.shape[1:]) for skip in features.skips] == [(24, 32, 32), (48, 16, 16), (96, 8, 8), (192, 4, 4)]
 
 
@@ -65,7 +72,7 @@ def test_patches_reach_their_own_place_in_the_dense_maps() -> None:
     features = backbone(torch.randn(1, 1, 64, 64))
     before = head(features)
     assert before.shape == (1, 6, 16, 16)
-    features.patches[0, 4 * 0 + 3] += 5.0  # row 0, column 3: the top right corner
+    features.patches[-1][0, 4 * 0 + 3] += 5.0  # row 0, column 3: the top right corner
     changed = (head(features) - before).abs().sum(dim=1)[0]
     assert changed[:4, 12:].mean() > 20 * changed[12:, :4].mean()
 

@@ -22,8 +22,9 @@ from workers.output import ModelOutput
 from workers.pictures import PicturesRequest, draw_pictures
 
 MANIFEST = read_manifest(bundle_folder(None))
+assert MANIFEST.dense is not None
 SIZE = MANIFEST.preprocessing.size
-TARGETS = [scored.target for scored in MANIFEST.glori.classes]
+TARGETS = [scored.target for scored in MANIFEST.classes]
 #: Patches along a side.
 GRID = 24
 _CELLS = SIZE // MANIFEST.dense.stride
@@ -48,13 +49,13 @@ def model_output(
     regions: Mapping[Segment, Box] | None = None,
 ) -> ModelOutput:
     """Attention by target (even for all others), and boxes (left, top, right, bottom in image pixels) as regions."""
-    centres = (np.arange(_CELLS) + 0.5) * MANIFEST.dense.stride
+    centres = (np.arange(_CELLS) + 0.5) * (SIZE / _CELLS)
     x, y = np.meshgrid(centres, centres)
-    dense = np.full((len(MANIFEST.dense.channels), _CELLS, _CELLS), -8.0)
+    dense = np.full((len(MANIFEST.channels), _CELLS, _CELLS), -8.0)
     for segment, box in (regions or {}).items():
         (left, top), (right, bottom) = letterbox.to_model(np.array([box[:2], box[2:]]))
         inside = np.minimum.reduce([x - left, right - x, y - top, bottom - y])
-        dense[MANIFEST.dense.channels.index(segment)] = np.clip(inside, -8, 8)
+        dense[MANIFEST.channels.index(segment)] = np.clip(inside, -8, 8)
     logits = [4.0 if target == "endotracheal_tube.presence" else -4.0 for target in TARGETS]
     return ModelOutput(
         logits=np.array(logits, np.float32),

@@ -232,8 +232,9 @@ def test_broken_input_is_named(tmp_path: Path) -> None:
         drawn(tmp_path / "absent.dcm", output)
     with pytest.raises(ObjectMissingError):
         draw_pictures(PicturesRequest(tmp_path / "good.dcm", b"no output", MANIFEST))
+    assert MANIFEST.classifier is not None
     few = MANIFEST.model_copy(
-        update={"heads": [MANIFEST.dense, MANIFEST.glori.model_copy(update={"classes": MANIFEST.glori.classes[:2]})]}
+        update={"heads": [MANIFEST.dense, MANIFEST.classifier.model_copy(update={"classes": MANIFEST.classes[:2]})]}
     )
     with pytest.raises(BundleError):
         draw_pictures(PicturesRequest(tmp_path / "good.dcm", output.to_bytes(), few))

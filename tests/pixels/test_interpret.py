@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from schemas.bundle import Architecture, DenseHead, GloriHead, Manifest, Population, Preprocessing, ScoredClass
+from schemas.bundle import Architecture, DenseHead, GloriHead, Manifest, Population, ScoredClass
 from schemas.codes import DistanceBasis, Finding, Landmark, Segment, TubePosition
 from schemas.errors import BundleError
+from schemas.preprocessing import Preprocessing
 from workers.interpret import Interpretation, interpret
 from workers.letterbox import Letterbox
 from workers.output import ModelOutput
@@ -25,7 +26,7 @@ MANIFEST = Manifest(
     version="1",
     created=datetime.date(2025, 1, 1),
     architecture=Architecture(timm_name="none"),
-    preprocessing=Preprocessing(size=_SIZE, mean=0.5, std=0.25),
+    preprocessing=Preprocessing(profile="letterbox", size=_SIZE, mean=(0.5,), std=(0.25,)),
     heads=[
         GloriHead(
             file="heads/glori.safetensors",
@@ -261,7 +262,8 @@ def test_findings_are_called_at_their_operating_point() -> None:
 def test_a_class_without_operating_point_is_undetermined() -> None:
     picture = _Picture(500, 500)
     picture.logits[0] = 5.0
-    glori = MANIFEST.glori
+    glori = MANIFEST.classifier
+    assert glori is not None
     classes = [glori.classes[0].model_copy(update={"operating_point": None}), *glori.classes[1:]]
     manifest = MANIFEST.model_copy(update={"heads": [glori.model_copy(update={"classes": classes}), MANIFEST.dense]})
     output = ModelOutput(

@@ -1,13 +1,14 @@
 """A recipe so small that a whole bundle takes seconds."""
 
-from schemas.bundle import Architecture, Population, Preprocessing
+from schemas.bundle import Architecture, Population
+from schemas.preprocessing import Preprocessing
 from training.recipe import BundleTable, EvaluationTable, NetworkTable, PoolTable, Recipe, TrainingTable
 
 TINY = Recipe(
     bundle=BundleTable(name="tiny", version="0.0.1", licence="Apache-2.0"),
     network=NetworkTable(
         backbone=Architecture(timm_name="hybrid_vit_tiny_patch16", arguments={"img_size": 64, "width": 64, "depth": 4}),
-        preprocessing=Preprocessing(size=64, mean=0.5, std=0.25),
+        preprocessing=Preprocessing(profile="letterbox", size=64, mean=(0.5,), std=(0.25,)),
         glori={"width": 32, "heads": 4},
         dense={"width": 32},
     ),

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workers.networks.hybrid_vit import Features
+from workers.networks.features import Features
 
 STRIDE = 4
 
@@ -35,7 +35,7 @@ class DenseHead(nn.Module):
 
     def forward(self, features: Features) -> Tensor:
         at2, at4, at8, at16 = features.skips
-        tokens = self.from_patches(features.patches).transpose(1, 2)
+        tokens = self.from_patches(torch.cat(features.patches, dim=2)).transpose(1, 2)
         feature = self.fuse16(torch.cat([tokens.reshape(len(at16), -1, *at16.shape[2:]), at16], dim=1))
         feature = self.fuse8(torch.cat([_twice(feature), at8], dim=1))
         feature = self.fuse4(torch.cat([_twice(feature), at4, self.from_stride2(at2)], dim=1))

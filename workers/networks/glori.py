@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workers.networks.features import Features
+
 
 class _CrossAttentionLayer(nn.Module):
     """A decoder layer without self-attention (ML-Decoder): attention to the patches, then a feed-forward net."""
@@ -69,7 +71,7 @@ class GLoRI(nn.Module):
         super().__init__()
         self.decoder = _Decoder(features, classes, width, heads, hidden, dropout)
 
-    def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """`patches` [B, N, features] to (logits [B, K], attention [B, heads, K, N] that sums to 1 over N)."""
-        logits, attention = self.decoder(patches)
+    def forward(self, features: Features) -> tuple[Tensor, Tensor]:
+        """(logits [B, K], attention [B, heads, K, N] that sums to 1 over N)."""
+        logits, attention = self.decoder(torch.cat(features.patches, dim=2))
         return logits, attention

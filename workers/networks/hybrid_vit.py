@@ -5,38 +5,23 @@ Registered with timm, so that a manifest names it and `timm.create_model` makes 
 """
 
 from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import Any
 
-import timm
 import torch
 from timm.models import register_model
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-#: Patch tokens of this many last blocks go to the heads (GLoRI, arXiv 2502.05142, reads four).
-LAST_BLOCKS = 4
+from workers.networks.features import LAST_BLOCKS, Backbone, Features, refuse_pretrained
 
 
-class Features(NamedTuple):
-    """What a backbone hands to the heads, for a batch of B images of S x S pixels; N = (S / 16) ** 2 patches."""
-
-    #: The last four blocks' patch tokens through the final norm, joined on channels: [B, N, 4 * width], row by row.
-    patches: Tensor
-    #: The class token of the last block through the final norm: [B, width].
-    cls: Tensor
-    #: The stem's stages at stride 2, 4, 8, 16: [B, channels, S / stride, S / stride].
-    skips: list[Tensor]
-
-
-class HybridViT(nn.Module):
+class HybridViT(Backbone):
     """Convolutional stem (stride 16) and `depth` transformer blocks of `width` channels for 1-channel images."""
 
     def __init__(self, img_size: int, width: int, depth: int, heads: int, stem: tuple[int, int, int]) -> None:
         super().__init__()
         channels = (1, *stem, width)
-        self.width = width
-        #: Channels of `Features.skips`.
-        self.skip_channels = channels[1:]
+        self.channels, self.width, self.blocks_given, self.skip_channels = 1, width, LAST_BLOCKS, channels[1:]
         self.stem = nn.ModuleList(_stage(before, after) for before, after in pairwise(channels))
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + (img_size // 16) ** 2, width))
@@ -64,7 +49,8 @@ class HybridViT(nn.Module):
             tokens = block(tokens)
             last.append(tokens)
         normed = [self.norm(tokens) for tokens in last[-LAST_BLOCKS:]]
-        return Features(torch.cat([tokens[:, 1:] for tokens in normed], dim=2), normed[-1][:, 0], skips)
+        rows, columns = feature.shape[2:]
+        return Features([each[:, 1:] for each in normed], [each[:, 0] for each in normed], (rows, columns), skips)
 
 
 def _stage(before: int, after: int) -> nn.Sequential:
@@ -87,16 +73,7 @@ def hybrid_vit_tiny_patch16(
 
     Raises ValueError for `pretrained` (weights come from a bundle) and for an argument it does not know.
     """
-    # What timm.create_model adds to every call; of no use without a model hub.
-    for name in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
-        timm_arguments.pop(name, None)
-    if pretrained or timm_arguments:
-        raise ValueError(f"hybrid_vit_tiny_patch16 takes no pretrained weights and no {sorted(timm_arguments)}.")
+    refuse_pretrained("hybrid_vit_tiny_patch16", pretrained, timm_arguments)
     if img_size % 16 or width % 64 or depth < LAST_BLOCKS:
         raise ValueError(f"Size {img_size}, width {width} or depth {depth} does not fit patches, heads and blocks.")
     return HybridViT(img_size, width, depth, width // 64, (width // 8, width // 4, width // 2))
-
-
-def create_backbone(timm_name: str, arguments: dict[str, Any]) -> HybridViT:
-    """The manifest's backbone with fresh weights."""
-    return cast(HybridViT, timm.create_model(timm_name, pretrained=False, **arguments))
