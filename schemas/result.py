@@ -113,6 +113,8 @@ class BundleReference(_Document):
 class EngineReference(_Document):
     """What computed it, so that a figure can be traced to code and precision."""
 
+    #: "torch", "openvino" or "onnxruntime".
+    name: str = "torch"
     device: str
     precision: str
     software_version: str

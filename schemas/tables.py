@@ -93,6 +93,39 @@ class Work:
     finished_at: Mapped[float | None] = mapped_column(Double)
 
 
+class BundleState(StrEnum):
+    """State of a model bundle in the registry (node/registry.py)."""
+
+    #: Known to this node, never served.
+    CANDIDATE = "candidate"
+    #: Served: at most one version of each name.
+    ACTIVE = "active"
+    #: Was served; can be rolled back to.
+    RETIRED = "retired"
+
+
+class Bundle(Base):
+    """A model bundle that this node knows; its files lie in the node's home under its digest."""
+
+    __tablename__ = "bundle"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    #: SHA-256 over the whole folder (schemas/bundle.py).
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    name: Mapped[str] = mapped_column(String(32), index=True)
+    version: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16), default=BundleState.CANDIDATE)
+    #: manifest.json, for those who route and show without the files.
+    manifest: Mapped[str] = mapped_column(Text)
+    #: Came with the software: a newer one of the same name takes its place by itself.
+    shipped: Mapped[bool] = mapped_column(default=False)
+    registered_at: Mapped[float] = mapped_column(Double)
+    #: Of the last activation; a rollback goes to the retired one of the same name that was active last.
+    activated_at: Mapped[float | None] = mapped_column(Double)
+
+    __table_args__ = (_one_of("state", BundleState),)
+
+
 class Study(Base):
     __tablename__ = "study"
 
@@ -177,6 +210,11 @@ class Instance(Base):
     selected: Mapped[bool] = mapped_column()
     route_reason: Mapped[str] = mapped_column(String(32))
     route_explanation: Mapped[str] = mapped_column(Text)
+    #: Of a frontal chest radiograph its view (PA, AP, or FRONTAL when that is all that is known), "" of all else: what
+    #: each bundle's population is asked with.
+    view: Mapped[str] = mapped_column(String(8), default="")
+    #: The patient's age at the examination, where the header says it.
+    age_years: Mapped[float | None] = mapped_column(Double)
     #: What its header says of the order; the study takes the most pressing of its instances.
     order_priority: Mapped[str] = mapped_column(String(16), default=OrderPriority.ROUTINE)
 
@@ -215,6 +253,8 @@ class Inference(Work, Base):
     file_sha256: Mapped[str] = mapped_column(String(64))
     #: Object store key of the model's output (workers/output.py), once done.
     output_sha256: Mapped[str | None] = mapped_column(String(64))
+    #: What computed it (workers/backends), for example "torch" or "openvino".
+    engine_name: Mapped[str | None] = mapped_column(String(32))
     engine_device: Mapped[str | None] = mapped_column(String(64))
     engine_precision: Mapped[str | None] = mapped_column(String(16))
     software_version: Mapped[str | None] = mapped_column(String(32))
@@ -237,8 +277,11 @@ class Result(Work, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
     bundle_digest: Mapped[str] = mapped_column(String(64))
+    #: Versions count, and follow one another, per study and bundle name: another version of a bundle replaces what the
+    #: one before it said.
+    bundle_name: Mapped[str] = mapped_column(String(32))
     version: Mapped[int] = mapped_column()
-    #: The newest committed version of its study and bundle.
+    #: The newest committed version of its study and bundle name.
     current: Mapped[bool] = mapped_column(default=False)
     predecessor_id: Mapped[int | None] = mapped_column(ForeignKey("result.id"))
     #: The result document (schemas/result.py), once committed.
@@ -250,7 +293,7 @@ class Result(Work, Base):
     objects: Mapped[list["StoredObject"]] = relationship(order_by="StoredObject.id")
 
     __table_args__ = (
-        UniqueConstraint("study_id", "bundle_digest", "version"),
+        UniqueConstraint("study_id", "bundle_name", "version"),
         Index("ix_result_claim", "state", "priority", "due_at"),
         _one_of("state", WorkState),
     )
