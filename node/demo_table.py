@@ -6,10 +6,14 @@ from rich.table import Table
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from node.foremost import enumerated, ranked
 from schemas.codes import TubePosition
 from schemas.result import StudyResult
 from schemas.settings import ResultObject
 from schemas.tables import Delivery, Inference, Instance, Result, Series, StoredObject, WorkState
+
+#: Findings that are called present, of one study.
+_LINES = 6
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,9 @@ def read_progress(session: Session, study_id: int, name: str) -> StudyProgress:
     failures = set_aside + [
         inference.error for _, inference in images if inference and inference.state == WorkState.FAILED
     ]
-    result = session.scalars(select(Result).where(Result.study_id == study_id, Result.current)).one_or_none()
+    result = session.scalars(
+        select(Result).where(Result.study_id == study_id, Result.current).order_by(Result.id)
+    ).first()
     if failures:
         return StudyProgress(name, "failed", True, failures=failures)
     if result is None or result.document is None:
@@ -84,11 +90,14 @@ def progress_table(rows: list[StudyProgress]) -> Table:
 def _findings(document: StudyResult | None) -> str:
     if document is None:
         return ""
-    findings = [finding for image in document.images for finding in image.findings]
-    lines = [f"{each.finding.code.meaning} ({each.score:.2f})" for each in findings if each.present]
-    undetermined = sorted({each.finding.code.meaning.lower() for each in findings if each.present is None})
+    findings = ranked(finding for image in document.images for finding in image.findings)
+    present = [f"{each.finding.code.meaning} ({each.score:.2f})" for each in findings if each.present]
+    lines = present[:_LINES]
+    if len(present) > _LINES:
+        lines.append(f"and {len(present) - _LINES} more")
+    undetermined = enumerated(each.finding.code.meaning.lower() for each in findings if each.present is None)
     if undetermined:
-        lines.append(f"[dim]undetermined: {', '.join(undetermined)}[/]")
+        lines.append(f"[dim]undetermined: {undetermined}[/]")
     return "\n".join(lines) or "none above its operating point"
 
 

@@ -1,18 +1,18 @@
-"""How far the images of studies are: analysed, under way, or not to be analysed, and why.
+"""How far the images of studies are, under each bundle: analysed, under way, or not to be analysed, and why.
 
 A result speaks for an image only while the image is what the result was made from: the same UID may come again with
 other pixels.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
-from schemas.result import StudyResult
-from schemas.tables import Inference, Instance, Result, ResultImage, Series, WorkState
+from node.bundle_results import StudyResults
+from schemas.tables import Bundle, BundleState, Inference, Instance, Result, ResultImage, Series, WorkState
 
 
 class Analysis(StrEnum):
@@ -27,65 +27,132 @@ class Analysis(StrEnum):
 
 
 @dataclass(frozen=True)
-class ImageState:
-    instance: Instance
+class BundleAnalysis:
+    """How far an image is under one of the bundles that routing gave it to."""
+
+    #: Name of the bundle; "" for one that this node never registered.
+    bundle: str
     analysis: Analysis
-    #: Why it failed or was set aside; "" otherwise.
+    #: Why it failed; "" otherwise.
     reason: str = ""
 
 
-def image_states(session: Session, results: dict[int, Result | None]) -> dict[int, list[ImageState]]:
+@dataclass(frozen=True)
+class ImageState:
+    instance: Instance
+    #: By name of the bundle; empty when it is set aside, or selected and not queued yet.
+    parts: list[BundleAnalysis] = field(default_factory=list)
+
+    @property
+    def analysis(self) -> Analysis:
+        """Under way while any bundle is at it; then failed when any bundle has given it up."""
+        if not self.instance.selected:
+            return Analysis.SET_ASIDE
+        found = {part.analysis for part in self.parts}
+        if not found or Analysis.PENDING in found:
+            return Analysis.PENDING
+        return Analysis.FAILED if Analysis.FAILED in found else Analysis.DONE
+
+    @property
+    def reason(self) -> str:
+        """Why it failed or was set aside, with the bundle where there are several; "" otherwise."""
+        if not self.instance.selected:
+            return self.instance.route_explanation
+        failed = [part for part in self.parts if part.analysis is Analysis.FAILED]
+        if len(self.parts) < 2:
+            return "".join(part.reason for part in failed)
+        return " ".join(f"{part.bundle or 'unknown bundle'}: {part.reason}" for part in failed)
+
+    def under(self, bundle: str) -> Analysis | None:
+        """How far it is under this bundle; None when that has nothing to do with it."""
+        return next((part.analysis for part in self.parts if part.bundle == bundle), None)
+
+
+def image_states(session: Session, results: dict[int, StudyResults]) -> dict[int, list[ImageState]]:
     """The instances of studies, in the order in which they came.
 
     Parameters
     ----------
     results
-        Study key -> its current result, None without one.
+        Study key -> its results (`study_results`).
     """
-    made_from = _made_from(session, [result for result in results.values() if result])
-    failed = {key: _failed(result) for key, result in results.items() if result}
-    states: dict[int, list[ImageState]] = {key: [] for key in results}
-    seen: set[int] = set()
+    made_from = _made_from(session, [each for of_study in results.values() for each in of_study.rows])
+    found: dict[int, list[tuple[Instance, list[_Row]]]] = {key: [] for key in results}
     rows = session.execute(
-        select(Series.study_id, Instance, Inference)
+        select(Series.study_id, Instance, Inference, Bundle.name, Bundle.state)
         .join(Instance, Instance.series_id == Series.id)
         .outerjoin(Inference, and_(Instance.selected, Inference.pixel_digest == Instance.pixel_digest))
+        .outerjoin(Bundle, Bundle.digest == Inference.bundle_digest)
         .where(Series.study_id.in_(list(results)))
-        # Of several bundles' inferences the newest counts.
         .order_by(Instance.id, Inference.id.desc())
     )
-    for study_id, instance, inference in rows:
-        if instance.id not in seen:
-            seen.add(instance.id)
-            states[study_id].append(_state(instance, inference, made_from, failed.get(study_id, {})))
-    return states
+    for study_id, instance, inference, bundle_name, bundle_state in rows:
+        of_study = found[study_id]
+        if not of_study or of_study[-1][0] is not instance:
+            of_study.append((instance, []))
+        if inference is not None:
+            of_study[-1][1].append(_Row(inference, bundle_name, bundle_state))
+    return {
+        key: [ImageState(instance, _parts(instance, queued, results[key], made_from)) for instance, queued in of_study]
+        for key, of_study in found.items()
+    }
 
 
-def _state(
-    instance: Instance, inference: Inference | None, made_from: set[tuple[int, str]], failed: dict[str, str]
-) -> ImageState:
+@dataclass(frozen=True)
+class _Row:
+    """An inference of an image, with what the registry says of its bundle: None for one that it does not know."""
+
+    inference: Inference
+    bundle_name: str | None
+    bundle_state: str | None
+
+
+def _parts(
+    instance: Instance, queued: list[_Row], results: StudyResults, made_from: set[tuple[int, int, str]]
+) -> list[BundleAnalysis]:
     if not instance.selected:
-        return ImageState(instance, Analysis.SET_ASIDE, instance.route_explanation)
+        return []
+    names = {result.bundle_digest: result.bundle_name for result in results.rows}
+    speaking = [each for each in results.rows if (each.id, instance.id, instance.pixel_digest) in made_from]
+    # Of several inferences under one name that of the active version counts, else the newest; but of a bundle that was
+    # retired before it came to this image none: it says nothing of it, and will not.
+    counts: dict[str, Inference] = {}
+    for row in sorted(queued, key=lambda each: each.bundle_state != BundleState.ACTIVE):
+        name = names.get(row.inference.bundle_digest, row.bundle_name or "")
+        awaited = row.bundle_state in (None, BundleState.ACTIVE) or row.inference.bundle_digest in names
+        if awaited or len(queued) == 1:
+            counts.setdefault(name, row.inference)
+    everyone = sorted({*counts, *(each.bundle_name for each in speaking)})
+    return [_part(instance, name, counts.get(name), speaking, results) for name in everyone]
+
+
+def _part(
+    instance: Instance, name: str, inference: Inference | None, speaking: list[Result], results: StudyResults
+) -> BundleAnalysis:
+    own = [each for each in speaking if each.bundle_name == name]
+    if current := next((each for each in own if each.current), None):
+        failed = {each.sop_instance_uid: each.reason for each in results.documents[current.id].failed}
+        if instance.sop_instance_uid in failed:
+            return BundleAnalysis(name, Analysis.FAILED, failed[instance.sop_instance_uid])
+        return BundleAnalysis(name, Analysis.DONE)
     if inference is not None and inference.state == WorkState.FAILED:
-        return ImageState(instance, Analysis.FAILED, inference.error)
-    if (instance.id, instance.pixel_digest) not in made_from:
-        return ImageState(instance, Analysis.PENDING)
-    if instance.sop_instance_uid in failed:
-        return ImageState(instance, Analysis.FAILED, failed[instance.sop_instance_uid])
-    return ImageState(instance, Analysis.DONE)
+        return BundleAnalysis(name, Analysis.FAILED, inference.error)
+    last = own[-1] if own else None
+    if last and last.state == WorkState.FAILED and (inference is None or _is_of(inference, last)):
+        return BundleAnalysis(name, Analysis.FAILED, f"No result could be made of it. {last.error}")
+    return BundleAnalysis(name, Analysis.PENDING)
 
 
-def _made_from(session: Session, results: Iterable[Result]) -> set[tuple[int, str]]:
-    """Instances that the results were made from, each with the digest of the pixels that it then had."""
+def _is_of(inference: Inference, result: Result) -> bool:
+    """Whether the result had this analysis: nothing better is under way."""
+    return inference.state == WorkState.DONE and inference.bundle_digest == result.bundle_digest
+
+
+def _made_from(session: Session, results: Iterable[Result]) -> set[tuple[int, int, str]]:
+    """Result and instance that it was made from, with the digest of the pixels that the instance then had."""
     rows = session.execute(
-        select(ResultImage.instance_id, Inference.pixel_digest)
+        select(ResultImage.result_id, ResultImage.instance_id, Inference.pixel_digest)
         .join(Inference, ResultImage.inference_id == Inference.id)
         .where(ResultImage.result_id.in_([result.id for result in results]))
     )
-    return {(instance_id, digest) for instance_id, digest in rows}
-
-
-def _failed(result: Result) -> dict[str, str]:
-    if result.document is None:
-        return {}
-    return {each.sop_instance_uid: each.reason for each in StudyResult.model_validate_json(result.document).failed}
+    return {(result_id, instance_id, digest) for result_id, instance_id, digest in rows}

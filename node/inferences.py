@@ -1,4 +1,4 @@
-"""Inference rows: made by reception, and by planning for images that came before the bundle was served."""
+"""Inference rows: made by reception, and by planning for images that came before a bundle was active."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session

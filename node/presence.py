@@ -21,12 +21,12 @@ _FORGOTTEN_SECONDS = 3600.0
 
 
 @contextmanager
-def present(ledger: Ledger, role: str) -> Iterator[None]:
-    """Be listed as `role` (node, worker, delivery) while the block runs."""
+def present(ledger: Ledger, role: str) -> Iterator[int]:
+    """Be listed as `role` (node, worker, delivery) while the block runs; gives the key of its row."""
     row_id = ledger.write(lambda session: _arrive(session, role))
     try:
         with repeating("presence", _BEAT_SECONDS, lambda: _beat(ledger, row_id)):
-            yield
+            yield row_id
     finally:
         ledger.write(lambda session: session.execute(delete(Process).where(Process.id == row_id)))
 

@@ -4,9 +4,9 @@ Every function works within the caller's transaction. The place is one indexed c
 allowed wait of the urgency: a flag moves a study up, and nobody waits without bound.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from sqlalchemy import and_, case, func, select, update
+from sqlalchemy import and_, case, select, update
 from sqlalchemy.orm import Session
 
 from node.ledger import now
@@ -69,7 +69,7 @@ def mark(
     state: ReadState,
     who: str,
     waits: AllowedWaits,
-    seen_result: int | None = None,
+    seen: str | None = None,
 ) -> list[str]:
     """Set how far the reading of these studies is; returns those for which that was a change.
 
@@ -78,32 +78,34 @@ def mark(
 
     Parameters
     ----------
-    seen_result
-        Newest result (`newest_result`) that the reader saw, 0 for none; None when the caller does not know.
+    seen
+        The results that the reader saw (`results_key`); None when the caller does not know.
 
     Raises
     ------
     StudyNotFoundError
         One is not on the worklist; then none is marked.
     StudyChangedError
-        A result came since the reader looked, and would be marked as read unseen.
+        A result came, of whichever bundle, since the reader looked, and would be marked as read unseen.
     """
     changed = []
     for uid in sorted(study_instance_uids):
         study = lock_study(session, uid)
         if study is None or study.waiting_since is None:
             raise StudyNotFoundError(f"{uid} is not on the worklist.")
-        if state is ReadState.READ and seen_result is not None and newest_result(session, study.id) != seen_result:
+        if state is ReadState.READ and seen is not None and _current_key(session, study) != seen:
             raise StudyChangedError("Look at it again before you mark it as read.")
         if _mark(study, state, who, waits):
             changed.append(uid)
     return changed
 
 
-def newest_result(session: Session, study_id: int) -> int:
-    """Key of the newest current result of the study, 0 without one: what a reader has seen."""
-    newest = select(func.max(Result.id)).where(Result.study_id == study_id, Result.current)
-    return session.scalar(newest) or 0
+def results_key(result_ids: Iterable[int]) -> str:
+    """What a reader has seen, in one word: the keys of the current results of all bundles, "0" for none.
+
+    Not the newest alone: of two bundles the one whose result was planned first may well be the last to commit it.
+    """
+    return ",".join(map(str, sorted(result_ids))) or "0"
 
 
 def next_to_read(session: Session, who: str, apart_from: str = "") -> str | None:
@@ -117,6 +119,10 @@ def next_to_read(session: Session, who: str, apart_from: str = "") -> str | None
         .order_by(Study.due_at, Study.id)
         .limit(1)
     )
+
+
+def _current_key(session: Session, study: Study) -> str:
+    return results_key(session.scalars(select(Result.id).where(Result.study_id == study.id, Result.current)))
 
 
 def _mark(study: Study, state: ReadState, who: str, waits: AllowedWaits) -> bool:

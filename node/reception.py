@@ -3,13 +3,12 @@
 Called by the DIMSE service and by the start-up reconciliation; both modes of running and all peers go through here.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from time import monotonic
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from node.inferences import inference_priority, queue_inference
@@ -17,13 +16,13 @@ from node.ledger import Ledger, now
 from node.object_store import FolderObjectStore
 from node.reading import lock_study, settle, start_waiting
 from node.received import ReceivedFile, text
-from node.routing import Route, RouteReason, route
+from node.registry import active_bundles
+from node.routing import Route, RoutedBundle, RouteReason, route
 from node.study_description import describe
 from node.triage import is_backfill, order_priority
-from schemas.bundle import Population
 from schemas.result import OrderPriority, Urgency
 from schemas.settings import Settings
-from schemas.tables import Inference, Instance, Outcome, ReadState, Reception, Series, StoredObject, Study
+from schemas.tables import Inference, Instance, Outcome, Planned, ReadState, Reception, Series, StoredObject, Study
 
 log = structlog.get_logger()
 
@@ -41,6 +40,7 @@ LISTED = {
     RouteReason.VIEW_UNKNOWN,
     RouteReason.TOO_SMALL,
     RouteReason.OUTSIDE_POPULATION,
+    RouteReason.NO_BUNDLE,
 }
 
 
@@ -52,31 +52,20 @@ class Answer(StrEnum):
     DUPLICATE = "duplicate"
 
 
-@dataclass(frozen=True)
-class ServedBundle:
-    """What reception needs to know of the bundle that analyses new images."""
-
-    digest: str
-    population: Population
-
-
 class ReceptionDesk:
     """Takes in received files.
 
     Parameters
     ----------
     ledger, store
-        Where rows and bytes go.
-    bundle
-        The bundle that selected images are queued for.
+        Where rows and bytes go. Selected images are queued for the bundles that are active in the ledger.
     """
 
-    def __init__(self, ledger: Ledger, store: FolderObjectStore, settings: Settings, bundle: ServedBundle) -> None:
+    def __init__(self, ledger: Ledger, store: FolderObjectStore, settings: Settings) -> None:
         self._ledger = ledger
         self._store = store
         self._quiet_seconds = settings.study.quiet_seconds
         self._triage = settings.triage
-        self._bundle = bundle
 
     def take(self, received: ReceivedFile, calling_ae_title: str, last_byte: float) -> Answer:
         """Keep the file durably and record it. When this returns, success may be answered.
@@ -95,7 +84,13 @@ class ReceptionDesk:
 
     def record(self, received: ReceivedFile, sha256: str, calling_ae_title: str, last_byte: float) -> None:
         """Record a file that lies in the object store already."""
-        decision = route(received.header, self._bundle.population, has_pixel_data=received.has_pixel_data)
+        with self._ledger.read() as session:
+            bundles = [
+                RoutedBundle(each.digest, each.manifest.name, each.manifest.population)
+                for each in active_bundles(session)
+            ]
+        decision = route(received.header, bundles, has_pixel_data=received.has_pixel_data)
+        # A bundle that is activated just now is given what was queued for the one before by the sweep.
         outcome = self._ledger.write(
             lambda session: self._record(session, received, sha256, calling_ae_title, decision, monotonic() - last_byte)
         )
@@ -163,7 +158,7 @@ class ReceptionDesk:
             return outcome
         if _is_own(session, received):
             # Our result coming back is kept with its reception row, and never input.
-            decision = Route(False, RouteReason.OWN_OBJECT, "The object is one of this node's own results.")
+            decision = Route(RouteReason.OWN_OBJECT, "The object is one of this node's own results.")
         if study is None:
             study = Study(study_instance_uid=received.study_instance_uid, first_received_at=now())
             study.changed_at = study.last_received_at = now()
@@ -182,7 +177,7 @@ class ReceptionDesk:
                 modality=text(received.header, "Modality")[:16],
             )
             session.add(series)
-        was_selected = instance is not None and instance.selected
+        was_chest = instance is not None and bool(instance.view)
         if instance is None:
             instance = Instance(series=series, sop_instance_uid=received.sop_instance_uid)
             session.add(instance)
@@ -196,6 +191,8 @@ class ReceptionDesk:
         instance.selected = decision.selected
         instance.route_reason = decision.reason
         instance.route_explanation = decision.explanation
+        instance.view = decision.view.value if decision.view else ""
+        instance.age_years = decision.age_years
         # A report or a result of ours that quotes the order does not speak for it.
         speaks = decision.reason not in (RouteReason.OWN_OBJECT, RouteReason.NOT_AN_IMAGE)
         instance.order_priority = order_priority(received.header) if speaks else OrderPriority.ROUTINE
@@ -205,11 +202,13 @@ class ReceptionDesk:
         study.order_priority = min(map(OrderPriority, session.scalars(ordered)), key=list(OrderPriority).index)
         settle(session, study, self._triage.allowed_minutes)
         self._list(session, study, outcome, decision, calling_ae_title)
-        if decision.selected or was_selected:
+        # Also of one that no bundle takes at present: a result may have to be withdrawn, or a bundle be activated.
+        if decision.view or was_chest:
             study.result_due_at = now() + self._quiet_seconds
-        if decision.selected:
-            priority = inference_priority(study)
-            queue_inference(session, instance.pixel_digest, sha256, self._bundle.digest, priority)
+            session.execute(delete(Planned).where(Planned.study_id == study.id))
+        priority = inference_priority(study)
+        for digest in decision.bundles:
+            queue_inference(session, instance.pixel_digest, sha256, digest, priority)
         return outcome
 
     def _list(self, session: Session, study: Study, outcome: Outcome, decision: Route, calling_ae_title: str) -> None:

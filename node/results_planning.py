@@ -1,4 +1,4 @@
-"""Planning of study results: when a study is complete and its images are computed, the next version gets its row.
+"""Planning of study results: when a study is complete and a bundle has computed it, the next version gets its row.
 
 The row fixes which images the version is made from and mints every UID of its objects, once; whoever builds it, after
 however many deaths, builds the same objects.
@@ -8,14 +8,17 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 from pydicom.uid import generate_uid
-from sqlalchemy import ColumnElement, Select, or_, select, true, update
+from sqlalchemy import ColumnElement, Select, delete, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from node.inferences import inference_priority, queue_inference
 from node.ledger import now
+from node.population import taken
 from node.reading import settle
+from node.registry import ActiveBundle
+from node.routing import RouteReason
 from schemas.settings import AllowedWaits, ResultObject
-from schemas.tables import Inference, Instance, Result, ResultImage, Series, StoredObject, Study, WorkState
+from schemas.tables import Inference, Instance, Planned, Result, ResultImage, Series, StoredObject, Study, WorkState
 
 log = structlog.get_logger()
 
@@ -27,76 +30,118 @@ def wanted_objects(per_destination: Iterable[Sequence[ResultObject]]) -> set[Res
 
 
 def plan_results(
-    session: Session, bundle_digest: str, wanted: set[ResultObject], waits: AllowedWaits, limit: int = 100
+    session: Session,
+    bundles: Sequence[ActiveBundle],
+    wanted: set[ResultObject],
+    waits: AllowedWaits,
+    limit: int = 100,
 ) -> int:
-    """Plan the next version of every study that is complete and computed; returns how many were planned.
+    """Plan the next versions for every study that is complete, of each bundle that is done; returns how many.
 
-    A study is complete when its association was released or it has been quiet (study.result_due_at has come). It
-    waits for all its selected images to be done or given up under this bundle, and for the version before to be made,
-    so that each version knows its predecessor. Given-up images are named in the result with their reason; a study
-    without any computed image gets no result: its failures stand in the ledger.
+    A study is complete when its association was released or it has been quiet (study.result_due_at has come). A
+    bundle's result waits for all images that its population includes to be done or given up under it, and for the
+    version before to be made, so that each version knows its predecessor; it does not wait for another bundle. Given-up
+    images are named in the result with their reason; a study without any computed image gets no result: its failures
+    stand in the ledger.
     """
-    complete = Study.result_due_at <= now()
-    _queue_missing(session, complete, bundle_digest, limit)
+    planned = 0
+    for bundle in bundles:
+        _queue_missing(session, bundle, limit)
+        for study in _ready(session, bundle, limit):
+            # Of a study whose every analysis failed this is the only thing that changes.
+            study.changed_at = now()
+            planned += _plan_or_withdraw(session, study, bundle, wanted, waits)
+            session.add(Planned(study_id=study.id, bundle_digest=bundle.digest))
+    _finish(session, bundles, waits, limit)
+    return planned
+
+
+def _ready(session: Session, bundle: ActiveBundle, limit: int) -> Sequence[Study]:
+    """Complete studies in which nothing is left to wait for under this bundle, held until the transaction ends."""
     waiting = (
-        _selected_images(bundle_digest)
+        _images(bundle)
         .where(Series.study_id == Study.id)
         .where(or_(Inference.id.is_(None), Inference.state.in_([WorkState.DUE, WorkState.LEASED])))
     )
     unfinished = select(Result.id).where(
         Result.study_id == Study.id,
-        Result.bundle_digest == bundle_digest,
+        Result.bundle_name == bundle.manifest.name,
         Result.state.in_([WorkState.DUE, WorkState.LEASED]),
     )
-    ready = session.scalars(
+    dealt_with = select(Planned.id).where(Planned.study_id == Study.id, Planned.bundle_digest == bundle.digest)
+    return session.scalars(
         select(Study)
-        .where(complete, ~waiting.correlate(Study).exists(), ~unfinished.correlate(Study).exists())
+        .where(Study.result_due_at <= now(), ~dealt_with.correlate(Study).exists())
+        .where(~waiting.correlate(Study).exists(), ~unfinished.correlate(Study).exists())
         .order_by(Study.result_due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
-    planned = 0
-    for study in ready:
-        study.result_due_at = None
-        # Of a study whose every analysis failed this is the only thing that changes.
-        study.changed_at = now()
-        rows = session.execute(
-            _selected_images(bundle_digest).where(Series.study_id == study.id).order_by(Instance.id)
-        ).all()
-        images = [(instance, inference) for instance, inference in rows]
-        if any(inference.state == WorkState.DONE for _, inference in images):
-            planned += _plan(session, study, bundle_digest, images, wanted)
-        else:
-            # No image is selected any more, or none of what there is now could be analysed under this bundle.
-            which = Result.bundle_digest == bundle_digest if images else true()
-            _withdraw(session, study, waits, which)
-    return planned
 
 
-def _selected_images(bundle_digest: str) -> Select[Instance, Inference]:
-    """Selected images with their inference under this bundle, which may be missing."""
+def _images(bundle: ActiveBundle) -> Select[Instance, Inference]:
+    """The images that the bundle's population includes, with their inference under it, which may be missing."""
     return (
         select(Instance, Inference)
         .join(Series, Instance.series_id == Series.id)
         .outerjoin(
             Inference,
-            (Inference.pixel_digest == Instance.pixel_digest) & (Inference.bundle_digest == bundle_digest),
+            (Inference.pixel_digest == Instance.pixel_digest) & (Inference.bundle_digest == bundle.digest),
         )
-        .where(Instance.selected)
+        .where(taken(bundle.manifest.population))
     )
 
 
-def _queue_missing(session: Session, complete: ColumnElement[bool], bundle_digest: str, limit: int) -> None:
-    """Queue the images that came before this bundle was served, or whose study gets a new version since."""
+def _queue_missing(session: Session, bundle: ActiveBundle, limit: int) -> None:
+    """Queue the images that came before this bundle was active, or whose study gets a new version since."""
     missing = session.execute(
-        _selected_images(bundle_digest)
+        _images(bundle)
         .join(Study, Series.study_id == Study.id)
-        .where(complete, Inference.id.is_(None))
+        .where(Study.result_due_at <= now(), Inference.id.is_(None))
         .limit(limit)
     ).all()
     for instance, _ in missing:
         priority = inference_priority(instance.series.study)
-        queue_inference(session, instance.pixel_digest, instance.file_sha256, bundle_digest, priority)
+        queue_inference(session, instance.pixel_digest, instance.file_sha256, bundle.digest, priority)
+        if not instance.selected:
+            # It was set aside while no active bundle took it.
+            instance.selected, instance.route_reason = True, RouteReason.SELECTED
+            instance.route_explanation = f"The image is a frontal chest radiograph ({instance.view})."
+
+
+def _plan_or_withdraw(
+    session: Session, study: Study, bundle: ActiveBundle, wanted: set[ResultObject], waits: AllowedWaits
+) -> bool:
+    rows = session.execute(_images(bundle).where(Series.study_id == study.id).order_by(Instance.id)).all()
+    images = [(instance, inference) for instance, inference in rows]
+    if any(inference.state == WorkState.DONE for _, inference in images):
+        return _plan(session, study, bundle, images, wanted)
+    # The population includes no image any more, or none of what there is now could be analysed.
+    _withdraw(session, study, waits, Result.bundle_name == bundle.manifest.name)
+    return False
+
+
+def _finish(session: Session, bundles: Sequence[ActiveBundle], waits: AllowedWaits, limit: int) -> None:
+    """Of a study in which every active bundle's part is planned nothing more is due.
+
+    Asked of the ledger and not only of what was planned just now: the bundle that was waited for may be retired.
+    """
+    parts = [
+        select(Planned.id).where(Planned.study_id == Study.id, Planned.bundle_digest == each.digest).exists()
+        for each in bundles
+    ]
+    if not parts:
+        return
+    finished = session.scalars(
+        select(Study).where(Study.result_due_at <= now(), *parts).limit(limit).with_for_update(skip_locked=True)
+    ).all()
+    for study in finished:
+        session.execute(delete(Planned).where(Planned.study_id == study.id))
+        study.result_due_at = None
+        chest = select(Instance.id).join(Series).where(Series.study_id == study.id, Instance.view != "")
+        if session.scalar(chest.limit(1)) is None:
+            # What a bundle that is retired by now said of it holds no longer either.
+            _withdraw(session, study, waits, true())
 
 
 def _withdraw(session: Session, study: Study, waits: AllowedWaits, which: ColumnElement[bool]) -> None:
@@ -117,12 +162,13 @@ def _withdraw(session: Session, study: Study, waits: AllowedWaits, which: Column
 def _plan(
     session: Session,
     study: Study,
-    bundle_digest: str,
+    bundle: ActiveBundle,
     images: list[tuple[Instance, Inference]],
     wanted: set[ResultObject],
 ) -> bool:
     """Add the next version's rows, unless it would be made from exactly what the last one was made from."""
-    versions = select(Result).where(Result.study_id == study.id, Result.bundle_digest == bundle_digest)
+    name = bundle.manifest.name
+    versions = select(Result).where(Result.study_id == study.id, Result.bundle_name == name)
     latest = session.scalars(versions.order_by(Result.version.desc()).limit(1)).one_or_none()
     current = session.scalars(versions.where(Result.current)).one_or_none()
     made_from = [(instance.id, inference.id, instance.file_sha256) for instance, inference in images]
@@ -130,7 +176,8 @@ def _plan(
         return False
     result = Result(
         study_id=study.id,
-        bundle_digest=bundle_digest,
+        bundle_digest=bundle.digest,
+        bundle_name=name,
         version=latest.version + 1 if latest else 1,
         predecessor_id=current.id if current else None,
         priority=min(inference.priority for _, inference in images),
@@ -146,7 +193,7 @@ def _plan(
             if kind in wanted and inference.state == WorkState.DONE:
                 result.objects.append(_mint(kind, instance.id))
     result.objects.append(_mint(ResultObject.REPORT, None))
-    log.info("result planned", study=study.study_instance_uid, version=result.version, images=len(images))
+    log.info("result planned", study=study.study_instance_uid, bundle=name, version=result.version, images=len(images))
     return True
 
 
@@ -162,10 +209,10 @@ def _mint(kind: ResultObject, instance_id: int | None) -> StoredObject:
 
 
 def make_current(session: Session, result: Result) -> None:
-    """Name `result` the current version of its study and bundle."""
+    """Name `result` the current version of its study and bundle name."""
     session.execute(
         update(Result)
-        .where(Result.study_id == result.study_id, Result.bundle_digest == result.bundle_digest)
+        .where(Result.study_id == result.study_id, Result.bundle_name == result.bundle_name)
         .values(current=Result.id == result.id)
         .execution_options(synchronize_session=False)
     )

@@ -1,10 +1,12 @@
-"""Routing: which images a bundle analyses, and for every other image the reason why not.
+"""Routing: which images are analysed by which bundle, and for every other image the reason why by none.
 
-A pure function of the header: reception asks it once per image, keeps the answer, and the page shows it.
+A pure function of the header and the active bundles: reception asks it once per image, keeps the answer, and the page
+shows it. Whether an image is a frontal chest radiograph is one thing, for whom each bundle is made another
+(node/population.py).
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -20,6 +22,7 @@ from pydicom.uid import (
 
 from node.attributes import items, number, text, texts
 from node.body_part import DESCRIPTIONS, BodyPart, body_part, words
+from node.population import made_for, takes
 from node.view_position import View, view_position
 from schemas.bundle import Population
 from schemas.identity import MANUFACTURER
@@ -54,27 +57,47 @@ class RouteReason(StrEnum):
     OTHER_VIEW = "other_view"
     VIEW_UNKNOWN = "view_unknown"
     TOO_SMALL = "too_small"
-    #: Age or view for which the bundle is not made.
+    #: Age or view for which no active bundle is made.
     OUTSIDE_POPULATION = "outside_population"
+    #: There is no active bundle.
+    NO_BUNDLE = "no_bundle"
+
+
+@dataclass(frozen=True)
+class RoutedBundle:
+    """What routing needs to know of an active bundle."""
+
+    digest: str
+    name: str
+    population: Population
 
 
 @dataclass(frozen=True)
 class Route:
-    selected: bool
     reason: RouteReason
     #: One English sentence with the value that decided; never a patient's name.
     explanation: str
+    #: Of a frontal chest radiograph PA, AP or FRONTAL, whether a bundle takes it or not; None of all else.
+    view: View | None = None
+    #: The patient's age at the examination; None when the header says none that can be believed.
+    age_years: float | None = None
+    #: Digests of the bundles that analyse it.
+    bundles: tuple[str, ...] = ()
+
+    @property
+    def selected(self) -> bool:
+        return bool(self.bundles)
 
 
-def route(header: Dataset, population: Population, *, has_pixel_data: bool) -> Route:
+def route(header: Dataset, bundles: Sequence[RoutedBundle], *, has_pixel_data: bool) -> Route:
     """Decide on one image. Total: whatever the header holds, there is an answer and no exception.
 
     Parameters
     ----------
     header
         The data set without its pixels.
-    population
-        For whom the bundle is made.
+    bundles
+        The bundles that analyse at present.
     has_pixel_data
         Whether the object had a Pixel Data element with anything in it.
     """
@@ -83,16 +106,28 @@ def route(header: Dataset, population: Population, *, has_pixel_data: bool) -> R
         lambda: _pixels(header, has_pixel_data),
         lambda: _body(header),
         lambda: _species(header),
-        lambda: _view(header, population),
+        lambda: _view(header),
         lambda: _size(header),
-        lambda: _age(header, population),
     )
     for check in checks:
         verdict = check()
         if verdict is not None:
-            return Route(False, verdict.reason, verdict.explanation)
-    view = view_position(header)
-    return Route(True, RouteReason.SELECTED, f"The image is a frontal chest radiograph ({view.view.value}).")
+            return Route(verdict.reason, verdict.explanation)
+    return _by_population(view_position(header).view, _age_years(header), bundles)
+
+
+def _by_population(view: View, age: float | None, bundles: Sequence[RoutedBundle]) -> Route:
+    """What becomes of a frontal chest radiograph."""
+    taking = tuple(each.digest for each in bundles if takes(each.population, view, age))
+    if taking:
+        explanation = f"The image is a frontal chest radiograph ({view.value})."
+        return Route(RouteReason.SELECTED, explanation, view, age, taking)
+    if not bundles:
+        return Route(RouteReason.NO_BUNDLE, "No model is active; the image waits for one.", view, age)
+    patient = "" if age is None else f" and the patient is {age:.0f} years old"
+    made = "; ".join(f"{each.name} for {made_for(each.population)}" for each in bundles)
+    explanation = f"The view is {view.value}{patient}, and no active model is made for that: {made}."
+    return Route(RouteReason.OUTSIDE_POPULATION, explanation, view, age)
 
 
 @dataclass(frozen=True)
@@ -190,10 +225,9 @@ def _not_human_codes(header: Dataset) -> Iterator[Dataset]:
             yield item
 
 
-def _view(header: Dataset, population: Population) -> _Verdict | None:
+def _view(header: Dataset) -> _Verdict | None:
     found = view_position(header)
     said = f"{found.attribute} says {_shown(header, found.value)}"
-    accepted = population.view_positions
     if found.view is View.LATERAL:
         return _Verdict(RouteReason.LATERAL, f"The image is a lateral view: {said}.")
     if found.view is View.OTHER:
@@ -202,12 +236,6 @@ def _view(header: Dataset, population: Population) -> _Verdict | None:
         return _Verdict(
             RouteReason.VIEW_UNKNOWN,
             "Neither View Position, View Code Sequence, a description nor Patient Orientation says which view it is.",
-        )
-    # Of a frontal view that is not known to be PA or AP nothing is excluded as long as the bundle takes both.
-    fits = {"PA", "AP"} <= set(accepted) if found.view is View.FRONTAL else found.view.value in accepted
-    if not fits:
-        return _Verdict(
-            RouteReason.OUTSIDE_POPULATION, f"{said}; the model is made for {' and '.join(accepted) or 'no view'}."
         )
     return None
 
@@ -220,17 +248,6 @@ def _size(header: Dataset) -> _Verdict | None:
             f"The image has {rows:.0f} x {columns:.0f} pixels; the shorter side must have {LEAST_SIDE_PIXELS}.",
         )
     return None
-
-
-def _age(header: Dataset, population: Population) -> _Verdict | None:
-    minimum = population.minimum_age_years
-    age = _age_years(header)
-    if minimum is None or age is None or age >= minimum:
-        return None
-    return _Verdict(
-        RouteReason.OUTSIDE_POPULATION,
-        f"The patient is {age:.0f} years old; the model is made for patients from {minimum} years.",
-    )
 
 
 def _age_years(header: Dataset) -> float | None:

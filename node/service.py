@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import structlog
 
+from node.activation import provide_shipped
 from node.database import upgrade
 from node.dimse import DimseServer
 from node.ledger import open_ledger
@@ -15,10 +16,9 @@ from node.object_store import FolderObjectStore
 from node.presence import present
 from node.queue import ANALYSIS, Publisher
 from node.reading import reschedule
-from node.reception import ReceptionDesk, ServedBundle
+from node.reception import ReceptionDesk
 from node.reconciliation import reconcile
 from node.sweep import Sweep
-from schemas.bundle import bundle_digest, bundle_folder, read_manifest
 from schemas.settings import Settings, load_settings
 
 log = structlog.get_logger()
@@ -35,15 +35,14 @@ class Node:
         self.ledger = open_ledger(settings)
         self.store = FolderObjectStore(Path(settings.home) / "objects")
         self.publisher = Publisher(settings)
-        folder = bundle_folder(settings.worker.bundle)
-        bundle = ServedBundle(bundle_digest(folder), read_manifest(folder).population)
-        self.desk = ReceptionDesk(self.ledger, self.store, settings, bundle)
+        self.desk = ReceptionDesk(self.ledger, self.store, settings)
         self._server = DimseServer(settings.dicom, self.desk, self.store, self.publisher)
         self._sweep = Sweep(self.ledger, self.store, self.publisher, settings)
 
     def start(self) -> None:
-        """Migrate, reconcile, listen."""
+        """Migrate, register the shipped bundle, reconcile, listen."""
         upgrade(self.ledger)
+        provide_shipped(self.ledger, self._settings)
         self.ledger.write(lambda session: reschedule(session, self._settings.triage.allowed_minutes))
         found = reconcile(self.ledger, self.store, self.desk)
         log.info("reconciled", recorded=found.recorded, missing=len(found.missing))

@@ -3,17 +3,20 @@
 Read by the page of a study and by the API.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from node.bundle_results import BundleResult
 from node.image_states import Analysis, ImageState
 from node.ledger import now
 from node.worklist import Row, read_rows
 from schemas.errors import StudyNotFoundError
 from schemas.result import ImageResult
 from schemas.tables import (
+    Bundle,
     Delivery,
     Inference,
     Instance,
@@ -29,19 +32,28 @@ from schemas.tables import (
 
 
 @dataclass(frozen=True)
-class SelectedImage:
-    """An image that routing gave to the model."""
+class Reading:
+    """What one bundle says of an image as it is now, and its pictures."""
 
-    state: ImageState
-    #: What the current result says of it; None unless it is analysed as it is now.
-    result: ImageResult | None
+    bundle: BundleResult
+    result: ImageResult
     picture: Picture | None
 
 
 @dataclass(frozen=True)
-class ObjectState:
-    """A result object of the current version, and how it gets to its destinations."""
+class SelectedImage:
+    """An image that routing gave to at least one bundle."""
 
+    state: ImageState
+    #: Of the bundles that have analysed it as it is now, by name.
+    readings: list[Reading]
+
+
+@dataclass(frozen=True)
+class ObjectState:
+    """A result object of a current version, and how it gets to its destinations."""
+
+    bundle: BundleResult
     stored: StoredObject
     deliveries: list[Delivery]
 
@@ -65,8 +77,6 @@ class StudyRecord:
     #: Objects that contradict what was known: kept, not used.
     conflicts: list[Reception]
     objects: list[ObjectState]
-    #: Of the current result; None before the first.
-    version: int | None
     events: list[Event]
 
     @property
@@ -84,50 +94,62 @@ def read_study(session: Session, study_instance_uid: str) -> StudyRecord:
     at = session.scalar(select(now())) or 0.0
     (row,) = read_rows(session, [study], at)
     results = session.scalars(select(Result).where(Result.study_id == study.id).order_by(Result.id)).all()
-    current = next((each for each in results if each.id == row.result_id), None)
     receptions = session.scalars(
         select(Reception).where(Reception.study_instance_uid == study_instance_uid).order_by(Reception.id)
     ).all()
     digests = {each.instance.pixel_digest for each in row.images}
     inferences = session.scalars(select(Inference).where(Inference.pixel_digest.in_(digests))).all()
-    objects = _objects(session, current)
-    by_uid = {image.sop_instance_uid: image for image in row.results}
+    names = _bundle_names(session, results, inferences)
+    objects = [each for bundle in row.bundles for each in _objects(session, bundle)]
     return StudyRecord(
         row=row,
         selected=[
-            SelectedImage(
-                each, by_uid.get(each.instance.sop_instance_uid), row.pictures.get(each.instance.sop_instance_uid)
-            )
+            SelectedImage(each, _readings(row, each.instance.sop_instance_uid))
             for each in row.images
             if each.analysis is not Analysis.SET_ASIDE
         ],
         set_aside=[each.instance for each in row.images if each.analysis is Analysis.SET_ASIDE],
         conflicts=[each for each in receptions if each.outcome == Outcome.CONFLICT],
         objects=objects,
-        version=current.version if current else None,
-        events=_events(study, list(receptions), list(inferences), list(results), objects),
+        events=_events(study, receptions, inferences, results, objects, names),
     )
 
 
-def _objects(session: Session, result: Result | None) -> list[ObjectState]:
-    if result is None:
-        return []
+def _readings(row: Row, sop_instance_uid: str) -> list[Reading]:
+    return [
+        Reading(bundle, image, bundle.pictures.get(sop_instance_uid))
+        for bundle in row.bundles
+        for image in bundle.images
+        if image.sop_instance_uid == sop_instance_uid
+    ]
+
+
+def _bundle_names(session: Session, results: Sequence[Result], inferences: Sequence[Inference]) -> dict[str, str]:
+    """Bundle digest -> name of the bundle, where it is known."""
+    digests = {each.bundle_digest for each in inferences}
+    registered = session.execute(select(Bundle.digest, Bundle.name).where(Bundle.digest.in_(digests)))
+    names = {result.bundle_digest: result.bundle_name for result in results}
+    return names | {digest: name for digest, name in registered}  # noqa: C416 - rows are no pairs to the type checker
+
+
+def _objects(session: Session, bundle: BundleResult) -> list[ObjectState]:
     deliveries = session.scalars(
-        select(Delivery).where(Delivery.result_id == result.id).order_by(Delivery.destination)
+        select(Delivery).where(Delivery.result_id == bundle.result.id).order_by(Delivery.destination)
     ).all()
     return [
-        ObjectState(stored, [each for each in deliveries if each.object_id == stored.id])
-        for stored in result.objects
+        ObjectState(bundle, stored, [each for each in deliveries if each.object_id == stored.id])
+        for stored in bundle.result.objects
         if stored.sha256
     ]
 
 
 def _events(
     study: Study,
-    receptions: list[Reception],
-    inferences: list[Inference],
-    results: list[Result],
-    objects: list[ObjectState],
+    receptions: Sequence[Reception],
+    inferences: Sequence[Inference],
+    results: Sequence[Result],
+    objects: Sequence[ObjectState],
+    names: dict[str, str],
 ) -> list[Event]:
     words = {
         Outcome.NEW: "Image received",
@@ -139,21 +161,25 @@ def _events(
         Event(each.received_at, words[Outcome(each.outcome)], f"from {each.calling_ae_title}") for each in receptions
     ]
     for inference in inferences:
+        by = [names[inference.bundle_digest]] if inference.bundle_digest in names else []
         if inference.finished_at and inference.state == WorkState.DONE:
             took = (inference.read_ms or 0) + (inference.forward_ms or 0)
-            events.append(Event(inference.finished_at, "Image analysed", f"{took:.0f} ms, {inference.engine_device}"))
+            detail = ", ".join([*by, f"{took:.0f} ms", inference.engine_device or "unknown device"])
+            events.append(Event(inference.finished_at, "Image analysed", detail))
         elif inference.finished_at and inference.state == WorkState.FAILED:
-            events.append(Event(inference.finished_at, "Analysis given up", inference.error))
+            events.append(Event(inference.finished_at, "Analysis given up", ": ".join([*by, inference.error])))
     for result in results:
+        what = f"Result {result.version} of {result.bundle_name}"
         if result.finished_at and result.state == WorkState.DONE:
-            events.append(Event(result.finished_at, f"Result {result.version}", f"urgency {result.urgency}"))
+            events.append(Event(result.finished_at, what, f"urgency {result.urgency}"))
         elif result.finished_at and result.state == WorkState.FAILED:
-            events.append(Event(result.finished_at, f"Result {result.version} given up", result.error))
-    for stored in objects:
+            events.append(Event(result.finished_at, f"{what} given up", result.error))
+    for each in objects:
+        what = f"{each.stored.kind.replace('_', ' ').capitalize()} delivered"
         events += [
-            Event(each.finished_at, f"{stored.stored.kind.replace('_', ' ').capitalize()} delivered", each.destination)
-            for each in stored.deliveries
-            if each.finished_at and each.state == WorkState.DONE
+            Event(delivery.finished_at, what, f"{each.bundle.name}, {delivery.destination}")
+            for delivery in each.deliveries
+            if delivery.finished_at and delivery.state == WorkState.DONE
         ]
     if study.opened_at:
         events.append(Event(study.opened_at, "Opened", _by(study.opened_by)))

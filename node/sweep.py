@@ -6,6 +6,7 @@ import structlog
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
+from node.handing_over import hand_over, has_orphans
 from node.leases import WORK_TABLES, WorkTable, claimable, give_up_abandoned
 from node.ledger import Ledger, now
 from node.object_store import FolderObjectStore
@@ -44,6 +45,10 @@ class Sweep(threading.Thread):
     def once(self) -> dict[str, int]:
         """Publish hints for what is due; returns how many rows are due per queue."""
         self._ledger.write(self._give_up_abandoned)
+        with self._ledger.read() as session:
+            orphans = has_orphans(session)
+        if orphans:
+            self._ledger.write(hand_over)
         self._store.remove_abandoned(_BROKEN_OFF_SECONDS + self._settings.dicom.network_timeout_seconds)
         with self._ledger.read() as session:
             due = self._due(session)

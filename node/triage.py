@@ -28,10 +28,10 @@ def urgency(images: Iterable[ImageResult]) -> Urgency:
     """The most pressing category of any present finding and any tube position; routine when there is none."""
     categories: list[Category] = []
     for image in images:
-        categories += [result.finding.category for result in image.findings if result.present]
         categories += [
-            category for tube in image.tubes if tube.position and (category := tube.position.category) is not None
+            category for result in image.findings if result.present and (category := result.finding.category)
         ]
+        categories += [category for tube in image.tubes if tube.position and (category := tube.position.category)]
     return most_pressing(_URGENCY[category] for category in categories)
 
 

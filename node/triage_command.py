@@ -14,8 +14,10 @@ from click.core import ParameterSource
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import track
+from sqlalchemy.exc import SQLAlchemyError
 
 from node.day_profile import day_profile, whole_day_profile
+from node.doctor.reach_ledger import LedgerUnavailableError, reach_ledger
 from node.reading_history import (
     LEAST_READINGS,
     PastStudy,
@@ -24,6 +26,7 @@ from node.reading_history import (
     timed_readings,
 )
 from node.reading_room import HOUR, ArrivingStudy, Scenario, WeekProfile, read_in_every_order, simulate
+from node.registry import active_bundles
 from node.triage_plot import check_plots, save_waiting_plot
 from node.triage_report import (
     History,
@@ -35,7 +38,7 @@ from node.triage_report import (
     waiting_table,
 )
 from node.waiting_times import Group, WaitingTimes, groups_of
-from schemas.bundle import bundle_folder, read_manifest
+from schemas.bundle import Manifest, bundle_folder, read_manifest
 from schemas.codes import NOT_FOR_CLINICAL_USE
 from schemas.errors import ChexnodeError
 from schemas.result import Urgency
@@ -336,11 +339,20 @@ def _scenario(context: click.Context, settings: Settings, options: _Options, rad
 
 
 def _stated(settings: Settings, name: str, option: str) -> float:
-    manifest = read_manifest(bundle_folder(settings.worker.bundle))
-    for metric in manifest.metrics:
+    for metric in _flagging(settings).metrics:
         if metric.name == name:
             return metric.value
-    raise click.UsageError(f"The bundle {manifest.name} states no such figure: give {option}.")
+    raise click.UsageError(f"The bundle {_flagging(settings).name} states no such figure: give {option}.")
+
+
+def _flagging(settings: Settings) -> Manifest:
+    """The bundle whose figures are the flag's: the active one that finds tubes, else the one that is shipped."""
+    try:
+        with reach_ledger(settings) as ledger, ledger.read() as session:
+            active = [each.manifest for each in active_bundles(session)]
+    except (LedgerUnavailableError, SQLAlchemyError):
+        active = []
+    return next((each for each in active if each.population.devices), None) or read_manifest(bundle_folder(None))
 
 
 def _simulate(scenario: Scenario, settings: Settings, options: _Options, allowed: AllowedWaits) -> Report:
@@ -366,7 +378,7 @@ def _source(settings: Settings, options: _Options) -> str:
     """Where the flag's figures come from."""
     if options.sensitivity is not None and options.specificity is not None:
         return "as given"
-    manifest = read_manifest(bundle_folder(settings.worker.bundle))
+    manifest = _flagging(settings)
     given = "" if options.sensitivity is None and options.specificity is None else " (where not given)"
     notice = "" if manifest.cleared_for_clinical_use else ", on simulated radiographs, not on patients"
     return f"stated by {manifest.name} {manifest.version}{given}{notice}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import click
 from rich.console import Console
 
+from node.activation import provide_shipped
 from node.database import upgrade
 from node.ledger import open_ledger
 from node.logs import configure_logs
@@ -37,7 +38,9 @@ def make_supervisor(settings: Settings, before: Sequence[Part] = ()) -> Supervis
     check_port(dicom.host, dicom.port, "The DICOM receiver", "CHEXNODE_DICOM__PORT (dicom.port)")
     if not settings.broker_url:
         empty_file_broker(settings)
-    upgrade(open_ledger(settings))
+    ledger = open_ledger(settings)
+    upgrade(ledger)
+    provide_shipped(ledger, settings)
     return Supervisor([*before, *node_parts(settings)], settings.home / "logs")
 
 

@@ -11,13 +11,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select
 from sqlalchemy.orm import Session
 
+from node.bundle_results import BundleResult, StudyResults, manifests, pictures, study_results
+from node.foremost import enumerated
 from node.image_states import Analysis, ImageState, image_states
 from node.ledger import now
+from node.reading import results_key
 from node.study_description import searchable
 from node.triage import allowed_wait
-from schemas.result import ImageResult, StudyResult, Urgency
+from schemas.result import ImageResult, Urgency
 from schemas.settings import AllowedWaits
-from schemas.tables import Instance, Outcome, Picture, ReadState, Reception, Result, ResultImage, Study
+from schemas.tables import Outcome, ReadState, Reception, Study
 
 #: Rows of one page of the list.
 PAGE_ROWS = 50
@@ -55,16 +58,10 @@ class Row:
     """One study of the list."""
 
     study: Study
-    #: Key of its current result, 0 without one: what a reader of this row has seen (node/reading.py).
-    result_id: int
-    #: Its current result.
-    document: StudyResult | None
-    #: What the result says of the images that are still what it was made from.
-    results: list[ImageResult]
+    #: What each bundle says of it, by name of the bundle; empty before the first result.
+    bundles: list[BundleResult]
     #: All instances, those that were set aside included.
     images: list[ImageState]
-    #: Pictures of each analysed image, drawn or not yet, by SOP Instance UID.
-    pictures: dict[str, Picture]
     #: Objects that contradict what was known of the study: kept, not used.
     conflicts: int
     #: On the database's clock, seconds.
@@ -75,6 +72,16 @@ class Row:
     @property
     def urgency(self) -> Urgency:
         return Urgency(self.study.urgency)
+
+    @property
+    def seen(self) -> str:
+        """What a reader of this row has seen (node/reading.py)."""
+        return results_key(each.result.id for each in self.bundles)
+
+    @property
+    def results(self) -> list[ImageResult]:
+        """What all bundles say of the images that are still what the results were made from."""
+        return [image for each in self.bundles for image in each.images]
 
     @property
     def overdue(self) -> bool:
@@ -174,29 +181,18 @@ def _counts(session: Session, at: float) -> Counts:
 
 def read_rows(session: Session, studies: Sequence[Study], at: float) -> list[Row]:
     """What the list shows of these studies, in their order."""
-    current: dict[int, Result | None] = {study.id: None for study in studies}
-    for result in session.scalars(
-        # Of several bundles' results the newest is shown.
-        select(Result).where(Result.study_id.in_(list(current)), Result.current).order_by(Result.id)
-    ):
-        current[result.study_id] = result
-    states = image_states(session, current)
-    pictures = _pictures(session, [result.id for result in current.values() if result])
+    results = study_results(session, [study.id for study in studies])
+    states = image_states(session, results)
+    said = _said(session, results, states)
     conflicts = _conflicts(session, studies)
     rows = []
     for study in studies:
-        shown = current[study.id]
-        document = StudyResult.model_validate_json(shown.document) if shown and shown.document else None
-        done = {each.instance.sop_instance_uid for each in states[study.id] if each.analysis is Analysis.DONE}
         since = study.waiting_since if study.waiting_since is not None else study.first_received_at
         rows.append(
             Row(
                 study=study,
-                result_id=shown.id if shown else 0,
-                document=document,
-                results=[image for image in document.images if image.sop_instance_uid in done] if document else [],
+                bundles=said[study.id],
                 images=states[study.id],
-                pictures=pictures.get(shown.id, {}) if shown else {},
                 conflicts=conflicts.get(study.study_instance_uid, 0),
                 waited=(study.read_at or at) - since,
                 left=None if study.due_at is None else study.due_at - at,
@@ -205,17 +201,31 @@ def read_rows(session: Session, studies: Sequence[Study], at: float) -> list[Row
     return rows
 
 
-def _pictures(session: Session, result_ids: list[int]) -> dict[int, dict[str, Picture]]:
-    """Result key -> SOP Instance UID -> pictures."""
-    pictures: dict[int, dict[str, Picture]] = {}
-    for result_id, sop_instance_uid, picture in session.execute(
-        select(ResultImage.result_id, Instance.sop_instance_uid, Picture)
-        .join(Picture, Picture.result_image_id == ResultImage.id)
-        .join(Instance, ResultImage.instance_id == Instance.id)
-        .where(ResultImage.result_id.in_(result_ids))
-    ):
-        pictures.setdefault(result_id, {})[sop_instance_uid] = picture
-    return pictures
+def _said(
+    session: Session, results: dict[int, StudyResults], states: dict[int, list[ImageState]]
+) -> dict[int, list[BundleResult]]:
+    """Study key -> what each bundle says of it."""
+    every = [result for of_study in results.values() for result in of_study.current]
+    drawn = pictures(session, every)
+    known = manifests(session, [result.bundle_digest for result in every])
+    said: dict[int, list[BundleResult]] = {key: [] for key in results}
+    for result in every:
+        document = results[result.study_id].documents[result.id]
+        done = {
+            each.instance.sop_instance_uid
+            for each in states[result.study_id]
+            if each.under(result.bundle_name) is Analysis.DONE
+        }
+        said[result.study_id].append(
+            BundleResult(
+                result=result,
+                document=document,
+                manifest=known.get(result.bundle_digest),
+                images=[image for image in document.images if image.sop_instance_uid in done],
+                pictures=drawn.get(result.id, {}),
+            )
+        )
+    return said
 
 
 def _conflicts(session: Session, studies: Sequence[Study]) -> dict[str, int]:
@@ -259,10 +269,15 @@ def _why(row: Row) -> str:
         pressing += [
             finding.finding.code.meaning
             for finding in image.findings
-            if finding.present and finding.finding.category.value == row.urgency
+            if finding.present and finding.finding.category and finding.finding.category.value == row.urgency
         ]
     if pressing:
-        return f"{', '.join(dict.fromkeys(pressing))}."
+        return f"{enumerated(pressing)}."
     if row.urgency != Urgency.ROUTINE:
         return f"Ordered {study.order_priority.upper()}."
+    findings = [each for image in row.results for each in image.findings]
+    if any(each.present and each.finding.is_pathology for each in findings):
+        return "No finding that is pressing was called present."
+    if findings and all(each.present is None for each in findings):
+        return "No finding was assessed."
     return "No finding was called present."

@@ -154,6 +154,11 @@ class Manifest(_Document):
         return self.classifier.classes if self.classifier else []
 
     @property
+    def findings(self) -> list[Finding]:
+        """Those of the classes that are findings of the vocabulary: what a result says something of."""
+        return [scored.target for scored in self.classes if isinstance(scored.target, Finding)]
+
+    @property
     def channels(self) -> list[Segment | Landmark]:
         """Maps of the dense head in its order; empty without one."""
         return self.dense.channels if self.dense else []

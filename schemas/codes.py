@@ -1,72 +1,23 @@
 """The vocabulary: what CheXNode can say about a chest radiograph, each term with its code and its triage category.
 
-Used by model manifests, result documents, result objects and triage. Code choice and the two terms that are not in
-the standard's dictionaries: docs/decisions/004-vocabulary.md.
+Used by model manifests, result documents, result objects and triage. Code choice and the terms that are not in the
+standard's dictionaries: docs/decisions/004-vocabulary.md.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
-#: Coding scheme of the project for what no standard scheme names (PS3.3 section 8.2: private schemes start with 99).
-PRIVATE_SCHEME = "99CHEXNODE"
-PRIVATE_SCHEME_NAME = "CheXNode concepts"
+from schemas.code import PRIVATE_SCHEME as PRIVATE_SCHEME
+from schemas.code import PRIVATE_SCHEME_NAME as PRIVATE_SCHEME_NAME
+from schemas.code import Code as Code
+from schemas.findings import CXR_LT as CXR_LT
+from schemas.findings import HEART as HEART
+from schemas.findings import LUNG as LUNG
+from schemas.findings import THORAX as THORAX
+from schemas.findings import Category as Category
+from schemas.findings import Finding as Finding
 
 #: Free-text notice on every surface of a result whose bundle is not cleared for clinical use.
 NOT_FOR_CLINICAL_USE = "Not for clinical use"
-
-
-@dataclass(frozen=True)
-class Code:
-    """A coded concept (PS3.3 section 8.8): value, coding scheme designator, meaning (at most 64 characters)."""
-
-    value: str
-    scheme: str
-    meaning: str
-
-
-class Category(StrEnum):
-    """Actionable finding category (CID 7035): how soon a finding wants a reader."""
-
-    #: ACR category 1: minutes.
-    IMMEDIATE = "immediate"
-    #: ACR category 2: hours.
-    URGENT = "urgent"
-    #: ACR category 3: days.
-    SOON = "soon"
-
-    @property
-    def code(self) -> Code:
-        return _CATEGORY_CODES[self]
-
-
-_CATEGORY_CODES = {
-    Category.IMMEDIATE: Code("RID49480", "RADLEX", "ACR Category 1 Actionable Finding"),
-    Category.URGENT: Code("RID49481", "RADLEX", "ACR Category 2 Actionable Finding"),
-    Category.SOON: Code("RID49482", "RADLEX", "ACR Category 3 Actionable Finding"),
-}
-
-
-class Finding(StrEnum):
-    """A finding that a classification head scores once per image."""
-
-    PLEURAL_EFFUSION = "pleural_effusion"
-    PNEUMOTHORAX = "pneumothorax"
-    CONSOLIDATION = "consolidation"
-    CARDIOMEGALY = "cardiomegaly"
-    NODULE = "nodule"
-
-    @property
-    def code(self) -> Code:
-        return _FINDINGS[self][0]
-
-    @property
-    def site(self) -> Code:
-        """The anatomic site that was evaluated for it (Finding Site, TID 1410)."""
-        return _FINDINGS[self][1]
-
-    @property
-    def category(self) -> Category:
-        return _FINDINGS[self][2]
 
 
 class Device(StrEnum):
@@ -186,20 +137,10 @@ PRESENT = Code("52101004", "SCT", "Present")
 UNDETERMINED = Code("373068000", "SCT", "Undetermined")
 ABSENT = Code("272519000", "SCT", "Absent")
 ACTIONABLE_FINDING = Code("ACTIONABLE", PRIVATE_SCHEME, "Actionable finding category")
-THORAX = Code("51185008", "SCT", "Thoracic structure")
 
-_LUNG = Code("39607008", "SCT", "Lung")
-_HEART = Code("80891009", "SCT", "Heart")
-_FINDINGS: dict[Finding, tuple[Code, Code, Category]] = {
-    Finding.PLEURAL_EFFUSION: (Code("60046008", "SCT", "Pleural effusion"), _LUNG, Category.SOON),
-    Finding.PNEUMOTHORAX: (Code("36118008", "SCT", "Pneumothorax"), _LUNG, Category.URGENT),
-    Finding.CONSOLIDATION: (Code("95436008", "SCT", "Lung consolidation"), _LUNG, Category.SOON),
-    Finding.CARDIOMEGALY: (Code("8186001", "SCT", "Cardiomegaly"), _HEART, Category.SOON),
-    Finding.NODULE: (Code("27925004", "SCT", "Nodule"), _LUNG, Category.SOON),
-}
 _SEGMENTS: dict[Segment, tuple[Code, tuple[float, float, float]]] = {
     Segment.RIGHT_LUNG: (Code("3341006", "SCT", "Right lung"), (70.0, -40.0, -10.0)),
     Segment.LEFT_LUNG: (Code("44029006", "SCT", "Left lung"), (70.0, -10.0, -40.0)),
-    Segment.HEART: (_HEART, (65.0, 45.0, -45.0)),
+    Segment.HEART: (HEART, (65.0, 45.0, -45.0)),
     Segment.ENDOTRACHEAL_TUBE: (Code("26412008", "SCT", "Endotracheal tube"), (85.0, 0.0, 80.0)),
 }

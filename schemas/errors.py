@@ -68,10 +68,22 @@ class BundleError(ChexnodeError):
     """The model bundle cannot be used."""
 
 
+class BundleMakingError(BundleError):
+    """The bundle cannot be made."""
+
+
+class ArrayError(ChexnodeError):
+    """The array is no input of this bundle."""
+
+
 class EngineError(ChexnodeError):
     """The inference engine failed, hung or died on this image."""
 
     retryable = True
+
+
+class EngineDiedError(EngineError):
+    """The inference engine's process died."""
 
 
 class EngineUnavailableError(EngineError):

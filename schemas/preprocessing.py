@@ -45,6 +45,9 @@ class Preprocessing(BaseModel):
     #: Name of the profile that it was made from, for people.
     profile: str
     size: Annotated[int, Field(ge=32, le=2048)]
+    #: Whether bars at the image's sides (collimation, padding: workers/bars.py) are cut off first. The published
+    #: systems do not: to them bars are image.
+    cut_bars: bool = True
     fit: Fit = Fit.LETTERBOX
     #: With CENTRE_CROP: the length of the shorter side before the crop; None: `size`.
     resize: Annotated[int, Field(ge=32, le=4096)] | None = None
@@ -77,6 +80,7 @@ PROFILES = {
         {
             "profile": "chexfound",
             "size": 512,
+            "cut_bars": False,
             "fit": Fit.CENTRE_CROP,
             "resampling": Resampling.BICUBIC,
             "intensity": Intensity.MIN_MAX,
@@ -86,6 +90,7 @@ PROFILES = {
     "chess": Preprocessing(
         profile="chess",
         size=512,
+        cut_bars=False,
         fit=Fit.SQUASH,
         intensity=Intensity.PERCENTILE_99,
         mean=(0.658,),
@@ -95,6 +100,7 @@ PROFILES = {
         {
             "profile": "mae",
             "size": 224,
+            "cut_bars": False,
             "fit": Fit.CENTRE_CROP,
             "resize": 256,
             "resampling": Resampling.BICUBIC,
@@ -105,6 +111,7 @@ PROFILES = {
         {
             "profile": "gmml",
             "size": 224,
+            "cut_bars": False,
             "fit": Fit.CENTRE_CROP,
             "resize": 256,
             "resampling": Resampling.BICUBIC,

@@ -184,9 +184,11 @@ class PageSettings(_Section):
 
 
 class WorkerSettings(_Section):
-    #: "cpu", "cuda:N", or "auto": the first CUDA device, else the CPU. One worker serves one device.
-    device: str = "auto"
-    #: Largest batch; on a CPU always 1, since batching gains nothing there.
+    #: "cpu", one or more CUDA devices ("cuda:0" or "cuda:0,cuda:1"), or "auto": all CUDA devices, else the CPU.
+    #: One engine process per device and bundle, and one queue for all of a bundle's devices.
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda:\d+(,cuda:\d+)*)$")] = "auto"
+    #: Largest batch; halved while it does not fit into the device's memory. On a CPU always 1, since batching gains
+    #: nothing there.
     batch: Annotated[int, Field(ge=1, le=256)] = 16
     #: How long the batcher waits for company for an image, seconds; on a CPU always 0.
     batch_wait_seconds: Annotated[float, Field(ge=0, le=1)] = 0.005
@@ -200,8 +202,6 @@ class WorkerSettings(_Section):
     process_deadline_seconds: Annotated[float, Field(gt=0)] = 60.0
     #: Threads that claim work; at least twice the largest batch keeps a GPU fed.
     threads: Annotated[int, Field(ge=1)] = 4
-    #: Model bundle folder; empty: the one that is shipped.
-    bundle: Path | None = None
 
 
 class WorkSettings(_Section):

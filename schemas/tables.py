@@ -6,7 +6,7 @@ arithmetic. UIDs of result objects are minted here, once, when their row is made
 
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from schemas.result import OrderPriority, Urgency
@@ -119,11 +119,23 @@ class Bundle(Base):
     manifest: Mapped[str] = mapped_column(Text)
     #: Came with the software: a newer one of the same name takes its place by itself.
     shipped: Mapped[bool] = mapped_column(default=False)
+    #: The folder that it was registered from.
+    source: Mapped[str] = mapped_column(Text, default="")
     registered_at: Mapped[float] = mapped_column(Double)
     #: Of the last activation; a rollback goes to the retired one of the same name that was active last.
     activated_at: Mapped[float | None] = mapped_column(Double)
 
-    __table_args__ = (_one_of("state", BundleState),)
+    __table_args__ = (
+        _one_of("state", BundleState),
+        # Two operators who activate two versions at the same moment: the database lets one of them win.
+        Index(
+            "ix_bundle_active",
+            "name",
+            unique=True,
+            sqlite_where=text("state = 'active'"),
+            postgresql_where=text("state = 'active'"),
+        ),
+    )
 
 
 class Study(Base):
@@ -144,7 +156,7 @@ class Study(Base):
     search_text: Mapped[str] = mapped_column(Text, default="")
     first_received_at: Mapped[float] = mapped_column(Double)
     last_received_at: Mapped[float] = mapped_column(Double)
-    #: When the next study result is to be planned; NULL while nothing has changed since the last one.
+    #: When the next results are to be planned; NULL while nothing has changed since the last ones.
     result_due_at: Mapped[float | None] = mapped_column(Double, index=True)
     order_priority: Mapped[str] = mapped_column(String(16), default=OrderPriority.ROUTINE)
     #: Of the current results and the order's priority.
@@ -201,7 +213,7 @@ class Instance(Base):
     #: SHA-256 of the data set as received, without group 0002.
     dataset_digest: Mapped[str] = mapped_column(String(64))
     #: SHA-256 of pixels and image module.
-    pixel_digest: Mapped[str] = mapped_column(String(64))
+    pixel_digest: Mapped[str] = mapped_column(String(64), index=True)
     #: SHA-256 of everything else.
     header_digest: Mapped[str] = mapped_column(String(64))
     #: When its last byte came.
@@ -210,8 +222,8 @@ class Instance(Base):
     selected: Mapped[bool] = mapped_column()
     route_reason: Mapped[str] = mapped_column(String(32))
     route_explanation: Mapped[str] = mapped_column(Text)
-    #: Of a frontal chest radiograph its view (PA, AP, or FRONTAL when that is all that is known), "" of all else: what
-    #: each bundle's population is asked with.
+    #: Of a frontal chest radiograph its view (PA, AP, or frontal when that is all that is known), "" of all else: what
+    #: each bundle's population is asked with (node/population.py).
     view: Mapped[str] = mapped_column(String(8), default="")
     #: The patient's age at the examination, where the header says it.
     age_years: Mapped[float | None] = mapped_column(Double)
@@ -258,7 +270,8 @@ class Inference(Work, Base):
     engine_device: Mapped[str | None] = mapped_column(String(64))
     engine_precision: Mapped[str | None] = mapped_column(String(16))
     software_version: Mapped[str | None] = mapped_column(String(32))
-    #: Stages of the last attempt in milliseconds: reading, and waiting for and running the forward pass.
+    #: Stages of the last attempt in milliseconds: reading (NULL when it had been read for another bundle), and waiting
+    #: for and running the forward pass.
     read_ms: Mapped[float | None] = mapped_column(Double)
     forward_ms: Mapped[float | None] = mapped_column(Double)
 
@@ -299,6 +312,18 @@ class Result(Work, Base):
     )
 
 
+class Planned(Base):
+    """Of a study whose result is due: an active bundle whose part is planned already, while others still compute."""
+
+    __tablename__ = "planned"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
+    bundle_digest: Mapped[str] = mapped_column(String(64))
+
+    __table_args__ = (UniqueConstraint("study_id", "bundle_digest"),)
+
+
 class ResultImage(Base):
     """An image that a result version is made from, as it was when the version was planned."""
 
@@ -307,7 +332,7 @@ class ResultImage(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     result_id: Mapped[int] = mapped_column(ForeignKey("result.id"), index=True)
     instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"))
-    inference_id: Mapped[int] = mapped_column(ForeignKey("inference.id"))
+    inference_id: Mapped[int] = mapped_column(ForeignKey("inference.id"), index=True)
     #: The file whose header goes into the objects.
     file_sha256: Mapped[str] = mapped_column(String(64))
 
@@ -403,6 +428,24 @@ class Process(Base):
     process_id: Mapped[int] = mapped_column()
     started_at: Mapped[float] = mapped_column(Double)
     seen_at: Mapped[float] = mapped_column(Double, index=True)
+
+
+class ServedBundle(Base):
+    """What a running worker makes of an active bundle: it serves it, or says why not (workers/serving.py)."""
+
+    __tablename__ = "served_bundle"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    process_id: Mapped[int] = mapped_column(ForeignKey("process.id", ondelete="CASCADE"), index=True)
+    bundle_digest: Mapped[str] = mapped_column(String(64))
+    #: What computes it, for example "torch bfloat16 on cuda:0"; "" while it does not.
+    engines: Mapped[str] = mapped_column(Text, default="")
+    #: Why it is not served; "" when it is.
+    error: Mapped[str] = mapped_column(Text, default="")
+    #: When this came to be so.
+    since: Mapped[float] = mapped_column(Double)
+
+    __table_args__ = (UniqueConstraint("process_id", "bundle_digest"),)
 
 
 class Account(Base):

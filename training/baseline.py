@@ -19,7 +19,7 @@ class ThumbnailBaseline:
         self._models = [_fitted(thumbnails, truth) for truth in pool.classes.T]
 
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Scores float64 [n, classes] of letterboxed images uint8 [n, S, S]; 0.5 where a class had one truth only."""
+        """Scores float64 [n, classes] of placed images uint8 [n, S, S]; 0.5 where a class had one truth only."""
         thumbnails = np.stack([_thumbnail(image) for image in images])
         columns = [
             np.full(len(images), 0.5) if model is None else model.predict_proba(thumbnails)[:, 1]

@@ -45,7 +45,7 @@ def evaluate_bundle(bundle: LoadedBundle, seeds: Sequence[int], cache: Path, con
         raise BundleError(f"{manifest.name} was made with seeds {trained.start} to {trained.stop - 1}; take others.")
     count = min(len(seeds), pool["training"])
     with training_progress(console) as progress:
-        fitted = load_pool(PoolSettings(manifest.preprocessing.size, count, trained.start), cache, progress)
+        fitted = load_pool(PoolSettings(manifest.preprocessing, count, trained.start), cache, progress)
         readings = [reading for _, _, reading in read_films(bundle.network, manifest, seeds, progress)]
     return EvaluationReport(
         name=manifest.name,

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.preprocessing import Preprocessing
 from training.phantom.render import render_phantom
 from training.phantom.truth import Phantom
-from training.pool import film_size, letterboxed, render_processes
-from workers.letterbox import Letterbox
+from training.pool import film_size, placed, render_processes
+from workers.placement import Placement
 
 #: Longer side in pixels; larger than the model's input, as films are.
 FILM_SIDE = 768
@@ -25,15 +26,15 @@ class Film:
     phantom: Phantom
     #: uint8 [S, S]
     image: NDArray[np.uint8]
-    letterbox: Letterbox
+    placement: Placement
 
 
-def fresh_films(seeds: Sequence[int], size: int) -> Iterator[Film]:
-    """The phantoms `seeds` in their order, letterboxed to `size` pixels."""
+def fresh_films(seeds: Sequence[int], preprocessing: Preprocessing) -> Iterator[Film]:
+    """The phantoms `seeds` in their order, as a model with this `preprocessing` sees them."""
     with render_processes() as processes:
         waiting: deque[Future[Film]] = deque()
         for seed in seeds:
-            waiting.append(processes.submit(_film, seed, size))
+            waiting.append(processes.submit(_film, seed, preprocessing))
             # A film is megabytes: render a few ahead of the reader and not all.
             if len(waiting) > _RENDERED_AHEAD:
                 yield waiting.popleft().result()
@@ -41,6 +42,6 @@ def fresh_films(seeds: Sequence[int], size: int) -> Iterator[Film]:
             yield waiting.popleft().result()
 
 
-def _film(seed: int, size: int) -> Film:
+def _film(seed: int, preprocessing: Preprocessing) -> Film:
     phantom = render_phantom(seed, *film_size(seed, FILM_SIDE))
-    return Film(phantom, *letterboxed(phantom, size))
+    return Film(phantom, *placed(phantom, preprocessing))

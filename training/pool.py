@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 import training.phantom
+from schemas.preprocessing import Preprocessing
 from training.phantom.render import render_phantom
 from training.phantom.truth import Phantom
 from training.targets import CHANNELS, CLASSES, class_truth, landmark_truth
-from workers.letterbox import Letterbox
+from workers.placement import Placement
 
 #: Rendered so much larger than the model's input, then reduced as the reading path reduces a film.
 OVERSIZE = 1.5
@@ -30,15 +31,15 @@ _LANDMARKS = len(CHANNELS) - 4
 
 @dataclass(frozen=True)
 class PoolSettings:
-    #: Side of the model's input in pixels.
-    size: int
+    #: How the model sees them.
+    preprocessing: Preprocessing
     count: int
     first_seed: int
 
 
 @dataclass(frozen=True)
 class Pool:
-    """N phantoms as the model sees them, letterboxed to S x S pixels."""
+    """N phantoms as the model sees them, placed in S x S pixels."""
 
     #: uint8 [N, S, S], 0..255 for 0..1.
     images: NDArray[np.uint8]
@@ -67,7 +68,10 @@ def film_size(seed: int, side: int) -> tuple[int, int]:
 
 def load_pool(settings: PoolSettings, cache: Path, progress: Progress) -> Pool:
     """The pool from the cache, rendered by two processes when it is not there yet."""
-    key = f"{settings.size}-{settings.first_seed}-{settings.count}-{phantom_code_digest()[:12]}"
+    # Mean and deviation are left out: images are kept as they are before they are normalised.
+    placing = settings.preprocessing.model_dump_json(include={"size", "fit", "resize", "resampling", "intensity"})
+    code = hashlib.sha256((placing + phantom_code_digest()).encode()).hexdigest()
+    key = f"{settings.preprocessing.size}-{settings.first_seed}-{settings.count}-{code[:12]}"
     folder = cache / f"pool-{key}"
     if not folder.exists():
         _render(settings, folder, progress)
@@ -97,17 +101,18 @@ def render_processes() -> Iterator[ProcessPoolExecutor]:
             os.environ["OPENBLAS_NUM_THREADS"] = before
 
 
-def letterboxed(phantom: Phantom, size: int) -> tuple[NDArray[np.uint8], Letterbox]:
-    """The phantom's image as the model's input uint8 [size, size], and the mapping to it."""
-    letterbox = Letterbox(phantom.image.shape[0], phantom.image.shape[1], size)
-    return np.round(letterbox.apply(phantom.image) * 255).astype(np.uint8), letterbox
+def placed(phantom: Phantom, preprocessing: Preprocessing) -> tuple[NDArray[np.uint8], Placement]:
+    """The phantom's image as the model sees it, uint8 [size, size], and the mapping to it."""
+    placement = Placement.of(phantom.image.shape[0], phantom.image.shape[1], preprocessing)
+    return np.round(placement.apply(phantom.image) * 255).astype(np.uint8), placement
 
 
 def _render(settings: PoolSettings, folder: Path, progress: Progress) -> None:
     partial_folder = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial_folder, ignore_errors=True)
     partial_folder.mkdir(parents=True)
-    image = (settings.count, settings.size, settings.size)
+    size = settings.preprocessing.size
+    image = (settings.count, size, size)
     shapes = {
         "images": (image, np.uint8),
         "masks": (image, np.uint8),
@@ -129,11 +134,11 @@ def _render_chunk(settings: PoolSettings, folder: Path, start: int) -> int:
     stop = min(start + _CHUNK, settings.count)
     for index in range(start, stop):
         seed = settings.first_seed + index
-        phantom = render_phantom(seed, *film_size(seed, round(OVERSIZE * settings.size)))
-        arrays["images"][index], letterbox = letterboxed(phantom, settings.size)
+        phantom = render_phantom(seed, *film_size(seed, round(OVERSIZE * settings.preprocessing.size)))
+        arrays["images"][index], placement = placed(phantom, settings.preprocessing)
         for bit, mask in enumerate([*phantom.masks, *phantom.finding_masks]):
-            inside = letterbox.apply(mask.astype(np.float32)) > 0.5
+            inside = placement.place(mask.astype(np.float32)) > 0.5
             arrays["masks"][index] |= inside.astype(np.uint8) << bit
         arrays["classes"][index] = class_truth(phantom)
-        arrays["landmarks"][index] = letterbox.to_model(landmark_truth(phantom).astype(np.float64))
+        arrays["landmarks"][index] = placement.to_model(landmark_truth(phantom).astype(np.float64))
     return stop - start

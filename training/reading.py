@@ -50,17 +50,17 @@ def read_films(
 ) -> Iterator[tuple[Film, Interpretation, Reading]]:
     """Render, infer, interpret and compare each seed."""
     task = progress.add_task("Reading fresh phantoms", total=len(seeds))
-    for film in fresh_films(seeds, manifest.preprocessing.size):
+    for film in fresh_films(seeds, manifest.preprocessing):
         output = infer(network, manifest, film.image)
         mm = film.phantom.mm_per_pixel
         spacing = Spacing(mm, mm, DistanceBasis.DETECTOR_PLANE)
-        interpretation = interpret(output, manifest, film.letterbox, spacing)
+        interpretation = interpret(output, manifest, film.placement, spacing)
         yield film, interpretation, _compare(film, output, interpretation)
         progress.advance(task)
 
 
 def infer(network: Network, manifest: Manifest, image: NDArray[np.uint8]) -> ModelOutput:
-    """The network's output for one letterboxed image uint8 [S, S]."""
+    """The network's output for one placed image uint8 [S, S]."""
     with torch.inference_mode():
         logits, attention, dense = network(normalised(image[None], manifest.preprocessing))
     side = round(attention.shape[-1] ** 0.5)

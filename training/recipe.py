@@ -65,7 +65,7 @@ class Recipe(_Table):
     @property
     def pool_settings(self) -> PoolSettings:
         return PoolSettings(
-            size=self.network.preprocessing.size,
+            preprocessing=self.network.preprocessing,
             count=self.pool.training + self.pool.validation,
             first_seed=self.pool.first_seed,
         )

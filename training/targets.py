@@ -11,9 +11,17 @@ from training.phantom.truth import Phantom
 
 Target = Finding | Literal["endotracheal_tube.presence", "endotracheal_tube.malposition"]
 
+#: The findings that a phantom can show, in the order of the shipped bundle's classes.
+FINDINGS: tuple[Finding, ...] = (
+    Finding.PLEURAL_EFFUSION,
+    Finding.PNEUMOTHORAX,
+    Finding.CONSOLIDATION,
+    Finding.CARDIOMEGALY,
+    Finding.NODULE,
+)
 #: Classes of the GLoRI head.
 CLASSES: tuple[Target, ...] = (
-    *Finding,
+    *FINDINGS,
     "endotracheal_tube.presence",
     "endotracheal_tube.malposition",
 )
@@ -30,7 +38,7 @@ CHANNELS: tuple[Segment | Landmark, ...] = (
 
 def class_truth(phantom: Phantom) -> NDArray[np.float32]:
     """float32 [classes]: 1 present, 0 absent, NaN where the question makes no sense (position of no tube)."""
-    truth = {finding: float(finding in phantom.findings) for finding in Finding}
+    truth = {finding: float(finding in phantom.findings) for finding in FINDINGS}
     tube = phantom.tube
     position = math.nan if tube is None else float(tube.malpositioned)
     return np.array([*truth.values(), float(tube is not None), position], dtype=np.float32)

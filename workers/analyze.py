@@ -11,20 +11,22 @@ from rich.progress import track
 from rich.table import Table
 
 from node.files import expand
+from node.foremost import enumerated, ranked
 from node.logs import configure_logs
 from node.received import read_received
-from node.routing import route
+from node.routing import RoutedBundle, route
 from schemas.bundle import bundle_folder, read_manifest
+from schemas.codes import Finding
 from schemas.errors import ChexnodeError, EngineError
 from schemas.identity import software_version
 from schemas.result import EngineReference, StudyResult
 from schemas.settings import ResultObject, load_settings
 from workers.assembly import AssemblyRequest, ImageRequest, assemble
+from workers.devices import choose_devices
 from workers.engine import Engine
 from workers.preparation import prepare
 from workers.processes import Processes
 from workers.results.source import ImageIdentity, ReportIdentity, tracking_keys
-from workers.worker import choose_device
 
 _SUFFIX = {ResultObject.SEGMENTATION: ".seg.dcm", ResultObject.REPORT: ".sr.dcm"}
 
@@ -41,19 +43,25 @@ class _Row:
 
 
 class Analyzer:
-    """Engine and processes for any number of files."""
+    """Engine and processes for any number of files.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    bundle
+        Folder of a bundle; None: the shipped one.
+    """
+
+    def __init__(self, bundle: Path | None = None) -> None:
         settings = load_settings()
-        folder = bundle_folder(settings.worker.bundle)
+        folder = bundle_folder(bundle)
         self._manifest = read_manifest(folder)
         self._geometry = settings.results.segmentation_geometry
-        self._engine = Engine(folder, self._manifest, choose_device(settings.worker.device), settings.worker)
+        self._engine = Engine(folder, self._manifest, choose_devices(settings.worker.device), settings.worker)
         self._processes = Processes(1, settings.worker.process_deadline_seconds)
 
     def __enter__(self) -> "Analyzer":
         try:
-            self._ready = self._engine.start()
+            self._engine.start()
         except BaseException:
             self.__exit__()
             raise
@@ -69,20 +77,26 @@ class Analyzer:
         Raises ChexnodeError with the reason when the file cannot be analysed.
         """
         received = read_received(path)
-        decision = route(received.header, self._manifest.population, has_pixel_data=received.has_pixel_data)
+        bundle = RoutedBundle("", self._manifest.name, self._manifest.population)
+        decision = route(received.header, [bundle], has_pixel_data=received.has_pixel_data)
         if not decision.selected:
             raise SetAsideError(decision.explanation)
-        image = self._processes.call(prepare, path, self._manifest.preprocessing)
-        output = self._engine.run(image).to_bytes()
+        (placed,) = self._processes.call(prepare, path, [self._manifest.preprocessing])
+        computed = self._engine.run(placed)
+        identity = _new_identity(self._manifest.findings)
+        image = ImageRequest(path, received.sop_instance_uid, computed.output.to_bytes(), identity)
         request = AssemblyRequest(
             study_instance_uid=received.study_instance_uid,
             version=1,
             manifest=self._manifest,
-            bundle_digest=self._ready.bundle_digest,
+            bundle_digest=computed.by.bundle_digest,
             engine=EngineReference(
-                device=self._ready.device, precision=self._ready.precision, software_version=software_version()
+                name=computed.by.name,
+                device=computed.by.device,
+                precision=computed.by.precision,
+                software_version=software_version(),
             ),
-            images=[ImageRequest(path, received.sop_instance_uid, output, _new_identity())],
+            images=[image],
             failed=[],
             report=ReportIdentity(generate_uid(prefix=None), generate_uid(prefix=None)),
             content_time=datetime.now(UTC).replace(microsecond=0),
@@ -101,7 +115,12 @@ class Analyzer:
 @click.command("analyze")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the results.")
-def analyze_command(files: tuple[Path, ...], out: Path) -> None:
+@click.option(
+    "--bundle",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of a model bundle. [default: the shipped one]",
+)
+def analyze_command(files: tuple[Path, ...], out: Path, bundle: Path | None) -> None:
     """Analyse DICOM FILES (folders are searched) and write for each its SR, SEG, result JSON and overlay PNG.
 
     Files that cannot be analysed are named with the reason. Status 1 only when none could be.
@@ -111,10 +130,10 @@ def analyze_command(files: tuple[Path, ...], out: Path) -> None:
     every = expand(files)
     out.mkdir(parents=True, exist_ok=True)
     rows = []
-    with Analyzer() as analyzer:
+    with Analyzer(bundle) as analyzer:
         for path in track(every, "analysing", console=console, transient=True, disable=len(every) < 2):
             try:
-                rows.append(_Row(path, _describe(analyzer.analyze(path, out)), True))
+                rows.append(_Row(path, describe(analyzer.analyze(path, out)), True))
             except EngineError:
                 raise
             except ChexnodeError as error:
@@ -129,22 +148,27 @@ def analyze_command(files: tuple[Path, ...], out: Path) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _new_identity() -> ImageIdentity:
+def _new_identity(findings: list[Finding]) -> ImageIdentity:
     return ImageIdentity(
         segmentation_sop_instance_uid=generate_uid(prefix=None),
         segmentation_series_instance_uid=generate_uid(prefix=None),
         secondary_capture_sop_instance_uid=generate_uid(prefix=None),
         secondary_capture_series_instance_uid=generate_uid(prefix=None),
-        tracking_uids={key: generate_uid(prefix=None) for key in tracking_keys()},
+        tracking_uids={key: generate_uid(prefix=None) for key in tracking_keys(findings)},
     )
 
 
-def _describe(document: StudyResult) -> str:
-    present = [
-        finding.finding.code.meaning for image in document.images for finding in image.findings if finding.present
-    ]
+def describe(document: StudyResult) -> str:
+    findings = ranked(finding for image in document.images for finding in image.findings)
     tubes = [f"tube {tube.position.value}" for image in document.images for tube in image.tubes if tube.position]
-    said = ", ".join(present + tubes) or "nothing above its operating point"
+    present = [finding.finding.code.meaning for finding in findings if finding.present]
+    said = enumerated([*tubes, *present]) or "nothing above its operating point"
+    if undetermined := enumerated(
+        f"{finding.finding.code.meaning.lower()} ({finding.score:.2f})"
+        for finding in findings
+        if finding.present is None
+    ):
+        said += f"; undetermined: {undetermined}"
     return f"{said}; urgency {document.urgency}. {document.notice}".strip()
 
 

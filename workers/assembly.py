@@ -21,9 +21,9 @@ from schemas.errors import ChexnodeError
 from schemas.result import BundleReference, EngineReference, FailedImage, ImageResult, StudyResult
 from schemas.settings import ResultObject, SegmentationGeometry
 from workers.interpret import interpret
-from workers.letterbox import Letterbox
 from workers.output import ModelOutput
-from workers.pixels import read_header, read_pixels
+from workers.pixels import read_area, read_header, read_pixels
+from workers.placement import Placement
 from workers.results.equipment import part10_bytes
 from workers.results.overlay import draw_overlay
 from workers.results.report import build_report
@@ -130,8 +130,10 @@ def assemble(request: AssemblyRequest) -> Assembly:
 def _source(image: ImageRequest, manifest: Manifest) -> SourceImage:
     header = read_header(image.path)
     rows, columns = int(header.Rows), int(header.Columns)
-    letterbox = Letterbox(rows, columns, manifest.preprocessing.size)
-    found = interpret(ModelOutput.from_bytes(image.output), manifest, letterbox, image_spacing(header))
+    # Only the pixels say where bars are.
+    area = read_area(image.path) if manifest.preprocessing.cut_bars else None
+    placement = Placement.of(rows, columns, manifest.preprocessing, area)
+    found = interpret(ModelOutput.from_bytes(image.output), manifest, placement, image_spacing(header))
     result = ImageResult(
         sop_instance_uid=image.sop_instance_uid,
         rows=rows,
@@ -140,7 +142,7 @@ def _source(image: ImageRequest, manifest: Manifest) -> SourceImage:
         tubes=found.tubes,
         segments=found.segments,
     )
-    return SourceImage(header, result, found.masks, image.identity)
+    return SourceImage(header, result, found.masks, image.identity, placement.seen)
 
 
 def _document(request: AssemblyRequest, images: list[ImageResult], failed: list[FailedImage]) -> StudyResult:

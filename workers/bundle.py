@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 from zipfile import BadZipFile
@@ -47,7 +47,9 @@ def load_bundle(folder: Path) -> LoadedBundle:
     Raises BundleError that names missing, unexpected and misshapen tensors.
     """
     manifest = read_manifest(folder)
-    network = build_network(manifest)
+    # Without storage: fresh weights of a large network take longer to draw than the stored ones to read.
+    with torch.device("meta"):
+        network = build_network(manifest)
     for file, module in _parts(manifest, network).items():
         _load_strictly(folder / file, module)
     return LoadedBundle(manifest, bundle_digest(folder), network.eval(), folder)
@@ -92,7 +94,7 @@ def write_bundle(
         tolerance=np.float32(tolerance),
     )
     _replace(partial, folder)
-    return load_bundle(folder)
+    return replace(written, digest=bundle_digest(folder), folder=folder)
 
 
 def run_selftest(bundle: LoadedBundle, compute: Compute | None = None, tolerance: float | None = None) -> float:
@@ -191,7 +193,9 @@ def _load_strictly(path: Path, module: nn.Module) -> None:
     found = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems.items() if names)
     if found:
         raise BundleError(f"{path} does not fit the manifest's network. Tensors {found}.")
-    module.load_state_dict(stored, strict=True)
+    # Copies: safetensors maps the file, whose bytes somebody may change while the network serves.
+    float32 = {n: t.to(torch.float32, copy=True) if t.is_floating_point() else t.clone() for n, t in stored.items()}
+    module.load_state_dict(float32, strict=True, assign=True)
 
 
 def _replace(partial: Path, folder: Path) -> None:

@@ -1,31 +1,50 @@
 """`chexnode bundle`: what a model bundle is, and whether it is intact."""
 
-from pathlib import Path
-
 import click
 
-_bundle_argument = click.argument(
-    "bundle", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path)
+from workers.checkpoints.import_command import import_group
+from workers.registry_commands import (
+    activate_command,
+    list_command,
+    named_folder,
+    retire_command,
+    rollback_command,
 )
+from workers.rehead_command import rehead_command
+from workers.run_command import run_command
+from workers.tune_command import tune_command
+
+_bundle_argument = click.argument("bundle", required=False)
 
 
 @click.group("bundle")
 def bundle_group() -> None:
-    """Show and verify a model bundle."""
+    """Import, show and verify model bundles, and choose which ones analyse."""
+
+
+bundle_group.add_command(import_group)
+bundle_group.add_command(run_command)
+bundle_group.add_command(rehead_command)
+bundle_group.add_command(tune_command)
+for command in (list_command, activate_command, rollback_command, retire_command):
+    bundle_group.add_command(command)
 
 
 @bundle_group.command("show")
 @_bundle_argument
-def show_command(bundle: Path | None) -> None:
-    """Show what BUNDLE (default: the shipped one) is made for, how it was made and what it achieves."""
+def show_command(bundle: str | None) -> None:
+    """Show what BUNDLE is made for, how it was made and what it achieves.
+
+    BUNDLE is a folder, or a name or the beginning of a digest of chexnode bundle list; by default the shipped one.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    from schemas.bundle import bundle_digest, bundle_folder, read_manifest
+    from schemas.bundle import bundle_digest, read_manifest
     from schemas.codes import NOT_FOR_CLINICAL_USE
     from workers.metrics_table import metrics_table
 
-    folder = bundle_folder(bundle)
+    folder = named_folder(bundle)
     manifest = read_manifest(folder)
     console = Console()
     if not manifest.cleared_for_clinical_use:
@@ -54,19 +73,18 @@ def show_command(bundle: Path | None) -> None:
 @bundle_group.command("verify")
 @_bundle_argument
 @click.option("--digest", help="The digest that it must have (its first characters are enough).")
-def verify_command(bundle: Path | None, digest: str | None) -> None:
-    """Load BUNDLE (default: the shipped one) strictly, print its digest and run its self-test.
+def verify_command(bundle: str | None, digest: str | None) -> None:
+    """Load BUNDLE (as for show; default: the shipped one) strictly, print its digest and run its self-test.
 
     The self-test shows that the weights compute what they did when the bundle was made; only --digest, taken from
     where the bundle came from, shows that nothing in it was changed.
     """
     from rich.console import Console
 
-    from schemas.bundle import bundle_folder
     from schemas.errors import BundleError
     from workers.bundle import load_bundle, run_selftest
 
-    loaded = load_bundle(bundle_folder(bundle))
+    loaded = load_bundle(named_folder(bundle))
     if digest and not loaded.digest.startswith(digest.lower()):
         raise BundleError(f"{loaded.folder} has the digest {loaded.digest}, not {digest}: it was changed.")
     difference = run_selftest(loaded)

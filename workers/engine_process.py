@@ -1,93 +1,122 @@
 """The engine's own process: owns the model on one device, answers batches until its worker is gone.
 
-torch is imported inside serve(), so that the worker, which imports this module for its messages, stays without it.
+torch is imported inside serve(), so that the worker, which imports this module to start it, stays without it.
 """
 
+import ctypes
+import multiprocessing.forkserver
 import os
 import signal
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable
 from multiprocessing.connection import Connection
-from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from schemas.errors import ChexnodeError, EngineError
+from workers.engine_messages import BANKS, Answer, BatchOutput, Failure, Forward, Loaded, OutOfMemory, Ready
 from workers.output import ModelOutput
+from workers.shared_images import SharedImages
+
+if TYPE_CHECKING:
+    from workers.backends.backend import Backend, Outputs
+
+#: prctl(2): signal to send when the parent dies.
+_PR_SET_PDEATHSIG = 1
+#: What torch, OpenVINO and ONNX Runtime say on a CPU, each with a plain RuntimeError.
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "bad_alloc", "Failed to allocate")
 
 
-@dataclass(frozen=True)
-class Ready:
-    """The bundle is loaded, verified and has passed its self-test."""
-
-    device: str
-    precision: str
-    bundle_digest: str
-
-
-@dataclass(frozen=True)
-class BatchOutput:
-    """One output per image of the batch, in its order."""
-
-    images: list[ModelOutput]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What went wrong; the process ends after it, since a device may be left in any state."""
-
-    reason: str
-
-    def __str__(self) -> str:
-        return self.reason
-
-
-def serve(connection: Connection, memory: str, shape: tuple[int, ...], bundle: str, device: str) -> None:
-    """Answer each number n from `connection` with the outputs of the first n slots of the shared memory.
-
-    Slots are float32 `shape` = [batch, 1, size, size]. Returns when the other end is closed.
-    """
+def serve(connection: Connection, images: SharedImages, bundle: Path, device: str) -> None:
+    """Load the bundle, send `Loaded`, then answer each `Forward` in order until the other end is closed."""
+    _die_with_the_worker()
     # Ctrl-C goes to the whole terminal's process group; the worker decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Threads of OpenMP that spin while they wait take the cores that decode the next image.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
-    slots_memory = SharedMemory(name=memory)
-    slots = np.ndarray(shape, np.float32, buffer=slots_memory.buf)
     try:
-        import torch
+        from workers.backends.choice import load_chosen
 
-        from workers.bundle import load_bundle, run_selftest
-
-        torch.set_num_threads(os.cpu_count() or 1)
-        loaded = load_bundle(Path(bundle))
-        run_selftest(loaded)
-        network = loaded.network.to(device).eval()
-        grid = shape[-1]
-        connection.send(Ready(device, "float32", loaded.digest))
-        while True:
-            count = connection.recv()
-            with torch.inference_mode():
-                batch = torch.from_numpy(slots[:count]).to(device)
-                logits, attention, dense = network(batch)
-            side = round(attention.shape[-1] ** 0.5)
-            assert side * side == attention.shape[-1] and grid % side == 0
-            maps = attention.mean(dim=1).reshape(count, -1, side, side)
-            connection.send(
-                BatchOutput(
-                    [
-                        ModelOutput(
-                            logits=logits[index].float().cpu().numpy(),
-                            attention=maps[index].half().cpu().numpy(),
-                            dense=dense[index].half().cpu().numpy(),
-                        )
-                        for index in range(count)
-                    ]
-                )
+        chosen = load_chosen(bundle, device, largest_batch=images.array.shape[1])
+        backend = chosen.backend
+        connection.send(
+            Loaded(
+                Ready(backend.name, device, backend.precision, chosen.bundle_digest),
+                chosen.reason,
+                chosen.selftest_difference,
             )
-    except (EOFError, BrokenPipeError):
+        )
+        _answer_batches(connection, images.array, backend)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the worker is gone
+    except ChexnodeError as error:
+        connection.send(Failure(str(error)))
     except Exception as error:  # noqa: BLE001 - reported to the worker, which restarts this process
         connection.send(Failure(f"{type(error).__name__}: {error}"))
-    finally:
-        del slots
-        slots_memory.close()
+
+
+def _die_with_the_worker() -> None:
+    """See to it that no engine outlives a worker that was killed, not even one that hangs.
+
+    The fork server ends when nobody holds its pipe any more, and the kernel kills its children with it. Children
+    inherit the pipe to be able to start others; this one gives it up.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    server: Any = multiprocessing.forkserver._forkserver
+    if server._forkserver_alive_fd is not None:
+        os.close(server._forkserver_alive_fd)
+        server._forkserver_alive_fd = None
+
+
+def _answer_batches(connection: Connection, banks: NDArray[np.float32], backend: "Backend") -> None:
+    launched: deque[tuple[int, Callable[[], Outputs]]] = deque()
+    while True:
+        if not launched or (len(launched) < BANKS and connection.poll()):
+            request: Forward = connection.recv()
+            launched.append((request.number, _launch(backend, banks[request.bank, : request.count])))
+        else:
+            connection.send(_finish(*launched.popleft()))
+
+
+def _launch(backend: "Backend", images: NDArray[np.float32]) -> "Callable[[], Outputs]":
+    """As `backend.launch`, but out of memory comes out where the outputs would, behind the batches before it."""
+    try:
+        return backend.launch(images)
+    except Exception as error:
+        if not _out_of_memory(error):
+            raise
+        failure = MemoryError(str(error))
+
+        def fail() -> "Outputs":
+            raise failure
+
+        return fail
+
+
+def _finish(number: int, outputs: "Callable[[], Outputs]") -> Answer:
+    try:
+        finished = outputs()
+    except Exception as error:
+        if not _out_of_memory(error):
+            raise
+        return OutOfMemory(number, str(error).strip().split("\n")[0])
+    return BatchOutput(number, [_image(finished, index) for index in range(len(finished.logits))])
+
+
+def _image(outputs: "Outputs", index: int) -> ModelOutput | Failure:
+    # What is too large for float16 becomes infinite, which ModelOutput refuses.
+    with np.errstate(over="ignore"):
+        attention, dense = (each[index].astype(np.float16) for each in (outputs.attention, outputs.dense))
+    try:
+        return ModelOutput(logits=outputs.logits[index], attention=attention, dense=dense)
+    except EngineError as error:
+        return Failure(error.detail)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"  # torch's, on CUDA
+        or (isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY))
+    )

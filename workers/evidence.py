@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from schemas.pictures import EvidenceScale
+from schemas.preprocessing import Resampling
 from schemas.result import Point
-from workers.letterbox import Letterbox
+from workers.placement import Placement
 
 #: Longest side of a map: it is smooth, and a patch of the coarsest grid still covers several pixels.
 SIDE = 256
@@ -37,20 +37,17 @@ class Peak:
     at: Point
 
 
-def strength(attention: NDArray[np.floating], letterbox: Letterbox, width: int, height: int) -> NDArray[np.uint8]:
+def strength(attention: NDArray[np.floating], placement: Placement, width: int, height: int) -> NDArray[np.uint8]:
     """Attention [h, w] over the model's input as the places on `SCALE`, 0..255, uint8 [height, width] of the image.
 
-    Bicubic between the centres of the patches; the whole map is exactly the image's area.
+    Bicubic between the centres of the patches; the whole map is exactly the image's area, 0 where a crop leaves the
+    model nothing to see.
     """
     relative = attention.astype(np.float32) * np.float32(attention.size)
     steps = np.log(np.maximum(relative / SCALE.lowest, 1.0)) / np.log(SCALE.highest / SCALE.lowest)
     # Placed on the scale before it is enlarged: of a single hot patch the logarithm would else make a square.
-    placed = Image.fromarray(np.minimum(steps, 1.0).astype(np.float32))
-    corners = letterbox.to_model(np.array([[0.0, 0.0], [letterbox.columns, letterbox.rows]]))
-    cells = np.array([attention.shape[1], attention.shape[0]])
-    # Pillow refuses a box that rounding has put outside by 1e-14.
-    x0, y0, x1, y1 = (corners * cells / letterbox.size).clip(0, cells).ravel().tolist()
-    enlarged = np.asarray(placed.resize((width, height), Image.Resampling.BICUBIC, box=(x0, y0, x1, y1)))
+    placed = np.minimum(steps, 1.0).astype(np.float32)
+    enlarged = np.nan_to_num(placement.upsample(placed, (width, height), Resampling.BICUBIC), nan=0.0)
     places: NDArray[np.uint8] = np.rint(np.clip(enlarged, 0.0, 1.0) * 255).astype(np.uint8)
     return places
 
@@ -65,32 +62,19 @@ def palette() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     return colours.round().astype(np.uint8), opacity.round().astype(np.uint8)
 
 
-def peak(attention: NDArray[np.floating], letterbox: Letterbox) -> Peak:
+def peak(attention: NDArray[np.floating], placement: Placement) -> Peak:
     """Where on the image attention [h, w] is highest."""
-    on_image = np.where(_share_on_image(attention.shape, letterbox) > 0, attention.astype(np.float64), -1.0)
+    on_image = np.where(placement.share_on_image(attention.shape) > 0, attention.astype(np.float64), -1.0)
     row, column = np.unravel_index(int(on_image.argmax()), attention.shape)
-    cell = letterbox.size / np.array([attention.shape[1], attention.shape[0]])
-    centre = letterbox.to_image((np.array([[column, row]]) + 0.5) * cell)[0]
+    cell = placement.size / np.array([attention.shape[1], attention.shape[0]])
+    centre = placement.to_image((np.array([[column, row]]) + 0.5) * cell)[0]
     # Of a patch that lies across the image's edge the centre may be beyond it.
-    x, y = np.clip(centre, 0.0, [letterbox.columns, letterbox.rows]).tolist()
+    x, y = centre.clip(placement.seen[0], placement.seen[1]).tolist()
     return Peak(float(on_image[row, column]) * attention.size, Point(x=x, y=y))
 
 
-def share_on_image(attention: NDArray[np.floating], letterbox: Letterbox) -> float:
-    """Share 0..1 of attention [h, w] that lies on the image and not on the letterbox's bars."""
+def share_on_image(attention: NDArray[np.floating], placement: Placement) -> float:
+    """Share 0..1 of attention [h, w] that lies on the image and not beside it."""
     exact = attention.astype(np.float64)
     whole = float(exact.sum())
-    return float((exact * _share_on_image(attention.shape, letterbox)).sum()) / whole if whole else 0.0
-
-
-def _share_on_image(shape: tuple[int, ...], letterbox: Letterbox) -> NDArray[np.float64]:
-    """Share of each patch's area that lies on the image, float64 [h, w]."""
-    sides = []
-    for count, first, length in (
-        (shape[0], letterbox.top, letterbox.height),
-        (shape[1], letterbox.left, letterbox.width),
-    ):
-        edges = np.clip(np.arange(count + 1) * (letterbox.size / count), first, first + length)
-        sides.append(np.diff(edges) * (count / letterbox.size))
-    shares: NDArray[np.float64] = np.multiply.outer(sides[0], sides[1])
-    return shares
+    return float((exact * placement.share_on_image(attention.shape)).sum()) / whole if whole else 0.0

@@ -15,13 +15,13 @@ from schemas.errors import BundleError
 from schemas.result import FindingResult, Point, SegmentResult, TipToCarina, TubeResult
 from workers.components import substantial_parts
 from workers.landmark import locate, sigmoid
-from workers.letterbox import Letterbox
 from workers.output import ModelOutput
+from workers.placement import Placement
 from workers.spacing import Spacing
 from workers.tube_course import trace_tube
 from workers.tube_position import tube_position
 
-#: The logit of "surely not": what the empty bars of the letterbox are set to before anything is located.
+#: The logit of "surely not": what cells beside the image are set to before anything is located.
 _NOWHERE = -20.0
 _ORGANS = (Segment.RIGHT_LUNG, Segment.LEFT_LUNG, Segment.HEART)
 
@@ -38,22 +38,22 @@ class Interpretation:
     masks: dict[Segment, NDArray[np.bool_]]
 
 
-def interpret(output: ModelOutput, manifest: Manifest, letterbox: Letterbox, spacing: Spacing) -> Interpretation:
-    """Interpret the output of the bundle with this `manifest` for an image with this `letterbox` and `spacing`.
+def interpret(output: ModelOutput, manifest: Manifest, placement: Placement, spacing: Spacing) -> Interpretation:
+    """Interpret the output of the bundle with this `manifest` for an image with this `placement` and `spacing`.
 
     Raises BundleError when the output does not have the manifest's classes, channels and sizes.
     """
-    _check(output, manifest, letterbox)
+    _check(output, manifest, placement)
     scores = dict(zip((c.target for c in manifest.classes), sigmoid(output.logits).tolist(), strict=True))
     channels = dict(zip(manifest.channels, output.dense.astype(np.float32), strict=True))
 
-    tubes = _tubes(scores, channels, manifest, letterbox, spacing)
+    tubes = _tubes(scores, channels, manifest, placement, spacing)
     segments, masks = [], {}
     for segment in (channel for channel in channels if isinstance(channel, Segment)):
         # A mask of a tube that the result calls absent would contradict it.
         if segment is Segment.ENDOTRACHEAL_TUBE and not any(tube.present for tube in tubes):
             continue
-        mask = _mask(channels[segment], segment, letterbox)
+        mask = _mask(channels[segment], segment, placement)
         pixels = int(np.count_nonzero(mask))
         segments.append(SegmentResult(segment=segment, pixels=pixels))
         if pixels:
@@ -61,10 +61,13 @@ def interpret(output: ModelOutput, manifest: Manifest, letterbox: Letterbox, spa
     return Interpretation(_findings(scores, manifest), tubes, segments, masks)
 
 
-def _check(output: ModelOutput, manifest: Manifest, letterbox: Letterbox) -> None:
+def _check(output: ModelOutput, manifest: Manifest, placement: Placement) -> None:
     size = manifest.preprocessing.size
-    if letterbox.size != size:
-        raise BundleError(f"The image was prepared for {letterbox.size} pixels, bundle {manifest.name} takes {size}.")
+    if placement.preprocessing != manifest.preprocessing:
+        raise BundleError(
+            f"The image was placed by the profile {placement.preprocessing.profile} at {placement.size} pixels, "
+            f"bundle {manifest.name} takes {manifest.preprocessing.profile} at {size}."
+        )
     classes, channels = len(manifest.classes), len(manifest.channels)
     if len(output.logits) != classes:
         raise BundleError(f"The classification head gives {len(output.logits)} logits, the manifest names {classes}.")
@@ -94,7 +97,7 @@ def _tubes(
     scores: dict[str, float],
     channels: dict[Segment | Landmark, NDArray[np.float32]],
     manifest: Manifest,
-    letterbox: Letterbox,
+    placement: Placement,
     spacing: Spacing,
 ) -> list[TubeResult]:
     classes: dict[str, ScoredClass] = {scored.target: scored for scored in manifest.classes}
@@ -103,14 +106,14 @@ def _tubes(
         return []
     stride = manifest.dense.stride
     nothing = np.full_like(next(iter(channels.values())), _NOWHERE)
-    inside = _image_cells(letterbox, stride, nothing.shape)
+    inside = placement.cells_on_image(nothing.shape)
     course, tip, carina = (
         np.where(inside, channels.get(channel, nothing), np.float32(_NOWHERE))
         for channel in (Segment.ENDOTRACHEAL_TUBE, Landmark.ENDOTRACHEAL_TUBE_TIP, Landmark.CARINA)
     )
     score = scores[presence.target]
     carina_peak = locate(carina, stride)
-    carina_point = None if carina_peak is None else _points(letterbox, [[carina_peak.x, carina_peak.y]])[0]
+    carina_point = None if carina_peak is None else _points(placement, [[carina_peak.x, carina_peak.y]])[0]
     common = {
         "device": Device.ENDOTRACHEAL_TUBE,
         "score": score,
@@ -122,7 +125,7 @@ def _tubes(
         return [TubeResult.model_validate({**common, "present": False})]
 
     traced = trace_tube(course, tip, stride)
-    tip_point = None if traced.tip is None else _points(letterbox, [[traced.tip.x, traced.tip.y]])[0]
+    tip_point = None if traced.tip is None else _points(placement, [[traced.tip.x, traced.tip.y]])[0]
     distance = _tip_to_carina(tip_point, carina_point, spacing)
     malposition = classes.get("endotracheal_tube.malposition")
     malposition_score = None if malposition is None else scores[malposition.target]
@@ -136,25 +139,17 @@ def _tubes(
                 "position_reason": judgement.reason,
                 "malposition_score": malposition_score,
                 "tip": tip_point,
-                "course": _points(letterbox, traced.points),
+                "course": _points(placement, traced.points),
                 "tip_to_carina": distance,
             }
         )
     ]
 
 
-def _image_cells(letterbox: Letterbox, stride: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Which cells of a dense map [H, W] have their centre on the image and not on the letterbox's bars."""
-    y, x = ((np.arange(length) + 0.5) * stride for length in shape)
-    rows = (y >= letterbox.top) & (y <= letterbox.top + letterbox.height)
-    columns = (x >= letterbox.left) & (x <= letterbox.left + letterbox.width)
-    return np.logical_and.outer(rows, columns)
-
-
-def _points(letterbox: Letterbox, points: object) -> list[Point]:
-    """Model points [N, 2] as image points; a centroid of a cell at the border stays on the image."""
-    image = letterbox.to_image(np.asarray(points, np.float64).reshape(-1, 2))
-    image = np.clip(image, 0.0, [letterbox.columns, letterbox.rows])
+def _points(placement: Placement, points: object) -> list[Point]:
+    """Model points [N, 2] as image points; a centroid of a cell at the border stays on what the model sees of it."""
+    seen = placement.seen
+    image = placement.to_image(np.asarray(points, np.float64).reshape(-1, 2)).clip(seen[0], seen[1])
     return [Point(x=x, y=y) for x, y in image.tolist()]
 
 
@@ -166,9 +161,9 @@ def _tip_to_carina(tip: Point | None, carina: Point | None, spacing: Spacing) ->
     return TipToCarina(pixels=pixels, millimetres=millimetres, basis=spacing.basis)
 
 
-def _mask(logits: NDArray[np.float32], segment: Segment, letterbox: Letterbox) -> NDArray[np.bool_]:
+def _mask(logits: NDArray[np.float32], segment: Segment, placement: Placement) -> NDArray[np.bool_]:
     """The region, bool [rows, columns]: logits are enlarged before the threshold, which gives a smooth outline."""
     if segment in _ORGANS:
         outlined = logits > 0
         logits = np.where(outlined & ~substantial_parts(outlined), -logits, logits)
-    return letterbox.upsample_mask(logits)
+    return placement.upsample_mask(logits)

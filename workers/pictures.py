@@ -35,9 +35,9 @@ from schemas.pictures import (
 )
 from workers import evidence
 from workers.interpret import interpret
-from workers.letterbox import Letterbox
 from workers.output import ModelOutput
-from workers.pixels import read_pixels
+from workers.pixels import read_film
+from workers.placement import Placement
 from workers.results.overlay import colour_of
 from workers.results.source import Mask
 from workers.spacing import NO_SPACING
@@ -65,16 +65,16 @@ class PicturesRequest:
 def draw_pictures(request: PicturesRequest) -> bytes:
     """The archive of pictures of one image.
 
-    Raises what `read_pixels` raises, ObjectMissingError or BundleError when the output cannot be used.
+    Raises what `read_film` raises, ObjectMissingError or BundleError when the output cannot be used.
     """
     output = ModelOutput.from_bytes(request.output)
-    pixels = read_pixels(request.path)
-    rows, columns = pixels.shape
-    letterbox = Letterbox(rows, columns, request.manifest.preprocessing.size)
+    film = read_film(request.path)
+    rows, columns = film.rows, film.columns
+    placement = Placement.of(rows, columns, request.manifest.preprocessing, film.area)
     # Regions do not depend on the spacing.
-    masks = interpret(output, request.manifest, letterbox, NO_SPACING).masks
+    masks = interpret(output, request.manifest, placement, NO_SPACING).masks
 
-    grey = _reduced(Image.fromarray(pixels), PIXELS_SIDE)
+    grey = _reduced(Image.fromarray(film.pixels), PIXELS_SIDE)
     preview = Image.fromarray(_levels(grey, 256).astype(np.uint8))
     thumbnail = _reduced(preview, THUMBNAIL_SIDE)
     index = PictureIndex(
@@ -82,7 +82,7 @@ def draw_pictures(request: PicturesRequest) -> bytes:
         columns=columns,
         pixels=_size(preview),
         thumbnail=_size(thumbnail),
-        evidence=_evidence_pictures(output, request.manifest, letterbox),
+        evidence=_evidence_pictures(output, request.manifest, placement),
         evidence_scale=evidence.SCALE,
         masks=[
             MaskPicture(
@@ -99,23 +99,23 @@ def draw_pictures(request: PicturesRequest) -> bytes:
     }
     width, height = _bounded(columns, rows, evidence.SIDE, enlarge=True)
     for each, attention in zip(index.evidence, output.attention, strict=True):
-        members[each.file] = _evidence_png(evidence.strength(attention, letterbox, width, height))
+        members[each.file] = _evidence_png(evidence.strength(attention, placement, width, height))
     for segment, mask in masks.items():
         members[mask_name(segment)] = _mask_png(mask, segment, preview.size)
     return _archive(members)
 
 
-def _evidence_pictures(output: ModelOutput, manifest: Manifest, letterbox: Letterbox) -> list[EvidencePicture]:
+def _evidence_pictures(output: ModelOutput, manifest: Manifest, placement: Placement) -> list[EvidencePicture]:
     pictures = []
     for scored, attention in zip(manifest.classes, output.attention, strict=False):
-        peak = evidence.peak(attention, letterbox)
+        peak = evidence.peak(attention, placement)
         pictures.append(
             EvidencePicture(
                 target=scored.target,
                 file=evidence_name(scored.target),
                 peak=peak.height,
                 at=peak.at,
-                on_image=evidence.share_on_image(attention, letterbox),
+                on_image=evidence.share_on_image(attention, placement),
             )
         )
     return pictures

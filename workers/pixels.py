@@ -8,6 +8,9 @@ import warnings
 # Keep this import although nothing here uses it. The GDCM wheel brings a zlib of its own; when `import gdcm` is what
 # first loads the system's libz, that binds to GDCM's and corrupts the heap of whoever compresses next (Pillow's PNG).
 import zlib  # noqa: F401
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +32,7 @@ from pydicom.uid import (
 
 from node.attributes import number, text
 from schemas.errors import ChexnodeError, NotDicomError, ObjectMissingError, PixelDataError, UnsupportedImageError
+from workers.bars import Area, area_without_bars
 from workers.grayscale import presentation_values
 
 #: More pixels than any detector has (43 x 43 cm at 0.07 mm are 38 million): a header that claims more is a bomb.
@@ -57,8 +61,26 @@ def read_header(path: Path) -> Dataset:
     return _parse(path, stop_before_pixels=True)
 
 
-def read_pixels(path: Path) -> NDArray[np.float32]:
-    """The image at `path`, float32 [rows, columns], 0 = black to 1 = white, bones bright: the MONOCHROME2 sense.
+@dataclass(frozen=True, eq=False)
+class Film:
+    """A radiograph as a radiologist would see it."""
+
+    #: float32 [rows, columns], 0 = black to 1 = white, bones bright: the MONOCHROME2 sense.
+    pixels: NDArray[np.float32]
+    #: The film without bars at its sides.
+    area: Area
+
+    @property
+    def rows(self) -> int:
+        return int(self.pixels.shape[0])
+
+    @property
+    def columns(self) -> int:
+        return int(self.pixels.shape[1])
+
+
+def read_film(path: Path) -> Film:
+    """The image at `path`: pixels, and where it has no bars.
 
     Decoded by GDCM, OpenJPEG or pydicom, depending on the transfer syntax; then `presentation_values`.
 
@@ -72,12 +94,32 @@ def read_pixels(path: Path) -> NDArray[np.float32]:
         There are no pixels, or they cannot be decoded, whatever the decoder had to say about them.
     """
     dataset = _parse(path, stop_before_pixels=False)
+    with _decoding(dataset):
+        container = _decoded(dataset, path)
+        return Film(_shown(container, dataset), area_without_bars(container))
+
+
+def read_pixels(path: Path) -> NDArray[np.float32]:
+    """The pixels of `read_film`, float32 [rows, columns]; raises what that raises."""
+    return read_film(path).pixels
+
+
+def read_area(path: Path) -> Area:
+    """The area of `read_film`, for who needs no pixels; raises what that raises."""
+    dataset = _parse(path, stop_before_pixels=False)
+    with _decoding(dataset):
+        return area_without_bars(_decoded(dataset, path))
+
+
+@contextmanager
+def _decoding(dataset: Dataset) -> Iterator[None]:
+    """Check the data set, and turn what decoders raise into PixelDataError."""
     try:
         # What pydicom warns of (precision that differs from Bits Stored, odd lengths) it also deals with.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _check(dataset)
-            return _shown(_decoded(dataset, path), dataset)
+            yield
     except ChexnodeError:
         raise
     except Exception as error:

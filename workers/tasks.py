@@ -1,5 +1,6 @@
 """What an inference worker does: analyse due images, plan and build due study results, draw what the page shows."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from threading import BoundedSemaphore
@@ -16,32 +17,45 @@ from node.ledger import Ledger, now
 from node.object_store import FolderObjectStore
 from node.queue import Publisher, delivery_queue, stopping
 from node.reading import lock_study, settle
+from node.registry import active_bundles, manifest_of
 from node.results_planning import make_current, plan_results, wanted_objects
 from schemas.bundle import Manifest
+from schemas.codes import Finding
 from schemas.identity import software_version
 from schemas.result import EngineReference, FailedImage
 from schemas.settings import ResultObject, Settings
-from schemas.tables import Delivery, Inference, Instance, Picture, Result, ResultImage, Study, Tracking, WorkState
+from schemas.tables import (
+    Bundle,
+    Delivery,
+    Inference,
+    Instance,
+    Picture,
+    Result,
+    ResultImage,
+    Study,
+    Tracking,
+    WorkState,
+)
 from workers.assembly import Assembly, AssemblyRequest, ImageRequest, assemble
-from workers.engine import Engine
 from workers.pictures import PicturesRequest, draw_pictures
-from workers.preparation import prepare
 from workers.processes import Processes
 from workers.results.source import ImageIdentity, Predecessor, ReportIdentity, tracking_keys
+from workers.serving import Served, Serving
+from workers.shared_reads import SharedReads
 
 log = structlog.get_logger()
 
 #: A picture that has waited so long goes before analyses of the same urgency, so that endless load cannot starve it.
 _PATIENCE_SECONDS = 10.0
+#: Placed images that are kept for other bundles, per thread that analyses.
+_KEPT_PER_THREAD = 4
 
 
 class Tasks:
     """What an inference worker does with due rows.
 
-    Parameters
-    ----------
-    manifest, digest
-        The bundle that is served; only work for this digest is claimed.
+    Images are analysed under the bundles that are served here; results and pictures need no engine, and are made for
+    every bundle that the registry knows.
     """
 
     def __init__(
@@ -51,9 +65,7 @@ class Tasks:
         store: FolderObjectStore,
         publisher: Publisher,
         processes: Processes,
-        engine: Engine,
-        manifest: Manifest,
-        digest: str,
+        serving: Serving,
     ) -> None:
         self._settings = settings
         self._work = settings.work
@@ -61,9 +73,8 @@ class Tasks:
         self._store = store
         self._publisher = publisher
         self._processes = processes
-        self._engine = engine
-        self._manifest = manifest
-        self._digest = digest
+        self._serving = serving
+        self._reads = SharedReads(processes, capacity=_KEPT_PER_THREAD * settings.worker.threads)
         self._waits = settings.triage.allowed_minutes
         self._wanted = wanted_objects(destination.objects for destination in settings.destinations)
         # At most half of the threads and processes draw; the rest are there for the next study.
@@ -79,8 +90,9 @@ class Tasks:
             pass
 
     def _build_one(self) -> bool:
-        self._ledger.write(lambda session: plan_results(session, self._digest, self._wanted, self._waits))
-        lease = claim(self._ledger, Result, self._work, self._work.attempts, Result.bundle_digest == self._digest)
+        self._ledger.write(lambda session: plan_results(session, active_bundles(session), self._wanted, self._waits))
+        known = Result.bundle_digest.in_(select(Bundle.digest))
+        lease = claim(self._ledger, Result, self._work, self._work.attempts, known)
         if lease is None:
             return False
         perform(self._ledger, lease, self._work, self._work.attempts, partial(self._build, lease))
@@ -92,8 +104,8 @@ class Tasks:
         if not self._drawing.acquire(blocking=False):
             return False
         try:
-            own = Picture.bundle_digest == self._digest
-            lease = claim(self._ledger, Picture, self._work, self._work.attempts, own, self._picture_comes_first())
+            known = Picture.bundle_digest.in_(select(Bundle.digest))
+            lease = claim(self._ledger, Picture, self._work, self._work.attempts, known, self._picture_comes_first())
             if lease is None:
                 return False
             perform(self._ledger, lease, self._work, self._work.attempts, partial(self._draw, lease))
@@ -105,7 +117,7 @@ class Tasks:
         """Condition: no due analysis is more urgent than the picture, nor as urgent unless the picture has waited."""
         most_urgent = (
             select(Inference.priority)
-            .where(claimable(Inference, self._work.attempts), Inference.bundle_digest == self._digest)
+            .where(claimable(Inference, self._work.attempts), Inference.bundle_digest.in_(self._serving.digests()))
             .order_by(Inference.priority)
             .limit(1)
             .scalar_subquery()
@@ -114,33 +126,48 @@ class Tasks:
         return or_(most_urgent.is_(None), Picture.priority < most_urgent, and_(Picture.priority == most_urgent, waited))
 
     def _analyse_one(self) -> bool:
-        own = Inference.bundle_digest == self._digest
-        lease = claim(self._ledger, Inference, self._work, self._work.attempts, own)
-        if lease is None:
-            return False
-        perform(self._ledger, lease, self._work, self._work.attempts, partial(self._analyse, lease))
-        return True
+        with self._serving.hold() as served:
+            own = Inference.bundle_digest.in_(list(served))
+            lease = claim(self._ledger, Inference, self._work, self._work.attempts, own) if served else None
+            if lease is None:
+                return False
+            perform(self._ledger, lease, self._work, self._work.attempts, partial(self._analyse, lease, served))
+            return True
 
-    def _analyse(self, lease: Lease) -> Commit:
+    def _analyse(self, lease: Lease, served: Mapping[str, Served]) -> Commit:
         with self._ledger.read() as session:
             row = session.get_one(Inference, lease.row_id)
+            # Under other bundles the same image comes next, or is in another thread at this moment: it is read once.
+            others = session.scalars(
+                select(Inference.bundle_digest).where(
+                    Inference.pixel_digest == row.pixel_digest,
+                    Inference.bundle_digest.in_(list(served)),
+                    Inference.id != row.id,
+                    Inference.state.in_([WorkState.DUE, WorkState.LEASED]),
+                )
+            ).all()
+        bundle = served[row.bundle_digest]
         started = perf_counter()
-        image = self._processes.call(prepare, self._store.path(row.file_sha256), self._manifest.preprocessing)
+        placed = self._reads.place(
+            row.pixel_digest,
+            self._store.path(row.file_sha256),
+            bundle.manifest.preprocessing,
+            [served[digest].manifest.preprocessing for digest in others],
+        )
         prepared = perf_counter()
-        output = self._engine.run(image, row.priority)
+        computed = bundle.engine.run(placed.pixels, row.priority)
         ran = perf_counter()
-        output_sha256 = self._store.put(output.to_bytes())
-        ready = self._engine.ready
-        assert ready is not None
+        output_sha256 = self._store.put(computed.output.to_bytes())
 
         return lambda session: complete(
             session,
             lease,
             output_sha256=output_sha256,
-            engine_device=ready.device,
-            engine_precision=ready.precision,
+            engine_name=computed.by.name,
+            engine_device=computed.by.device,
+            engine_precision=computed.by.precision,
             software_version=software_version(),
-            read_ms=(prepared - started) * 1000,
+            read_ms=(prepared - started) * 1000 if placed.read_for_this else None,
             forward_ms=(ran - prepared) * 1000,
         )
 
@@ -154,20 +181,22 @@ class Tasks:
         result = session.get_one(Result, result_id)
         done = [image for image in result.images if image.inference.state == WorkState.DONE]
         first = done[0].inference
-        assert first.engine_device and first.engine_precision and first.software_version
+        assert first.engine_name and first.engine_device and first.engine_precision and first.software_version
         predecessor = session.get(Result, result.predecessor_id) if result.predecessor_id else None
         report = next(each for each in result.objects if each.kind == ResultObject.REPORT)
+        manifest = manifest_of(session, result.bundle_digest)
         return AssemblyRequest(
             study_instance_uid=result.study.study_instance_uid,
             version=result.version,
-            manifest=self._manifest,
-            bundle_digest=self._digest,
+            manifest=manifest,
+            bundle_digest=result.bundle_digest,
             engine=EngineReference(
+                name=first.engine_name,
                 device=first.engine_device,
                 precision=first.engine_precision,
                 software_version=first.software_version,
             ),
-            images=[self._image(session, result, image) for image in done],
+            images=[self._image(session, result, image, manifest) for image in done],
             failed=[
                 FailedImage(sop_instance_uid=image.instance.sop_instance_uid, reason=image.inference.error)
                 for image in result.images
@@ -181,7 +210,7 @@ class Tasks:
             secondary_capture=any(each.kind == ResultObject.SECONDARY_CAPTURE for each in result.objects),
         )
 
-    def _image(self, session: Session, result: Result, image: ResultImage) -> ImageRequest:
+    def _image(self, session: Session, result: Result, image: ResultImage, manifest: Manifest) -> ImageRequest:
         assert image.inference.output_sha256
         objects = {each.kind: each for each in result.objects if each.instance_id == image.instance_id}
         segmentation = objects[ResultObject.SEGMENTATION]
@@ -196,7 +225,7 @@ class Tasks:
                 segmentation_series_instance_uid=segmentation.series_instance_uid,
                 secondary_capture_sop_instance_uid=capture.sop_instance_uid,
                 secondary_capture_series_instance_uid=capture.series_instance_uid,
-                tracking_uids=_tracking_uids(session, image.instance),
+                tracking_uids=_tracking_uids(session, image.instance, manifest.findings),
             ),
         )
 
@@ -244,7 +273,7 @@ class Tasks:
         session.add_all(
             Picture(
                 result_image_id=image.id,
-                bundle_digest=self._digest,
+                bundle_digest=result.bundle_digest,
                 priority=result.priority,
                 due_at=now(),
                 created_at=now(),
@@ -255,6 +284,7 @@ class Tasks:
         log.info(
             "result committed",
             study=document.study_instance_uid,
+            bundle=document.bundle.name,
             version=document.version,
             urgency=document.urgency,
             malpositioned_tube=document.malpositioned_tube,
@@ -264,9 +294,10 @@ class Tasks:
         with self._ledger.read() as session:
             image = session.get_one(Picture, lease.row_id).result_image
             file_sha256, output_sha256 = image.file_sha256, image.inference.output_sha256
-            study_id = session.get_one(Result, image.result_id).study_id
+            result = session.get_one(Result, image.result_id)
+            study_id, manifest = result.study_id, manifest_of(session, result.bundle_digest)
         assert output_sha256
-        request = PicturesRequest(self._store.path(file_sha256), self._store.get(output_sha256), self._manifest)
+        request = PicturesRequest(self._store.path(file_sha256), self._store.get(output_sha256), manifest)
         sha256 = self._store.put(self._processes.call(draw_pictures, request))
 
         def commit(session: Session) -> None:
@@ -276,13 +307,13 @@ class Tasks:
         return commit
 
 
-def _tracking_uids(session: Session, instance: Instance) -> dict[str, str]:
+def _tracking_uids(session: Session, instance: Instance, findings: list[Finding]) -> dict[str, str]:
     """The tracking UIDs of the image's findings, devices and regions, minted on first use and kept for ever."""
     known = {
         row.key: row.tracking_uid
         for row in session.scalars(select(Tracking).where(Tracking.instance_id == instance.id))
     }
-    for key in tracking_keys():
+    for key in tracking_keys(findings):
         if key not in known:
             known[key] = generate_uid(prefix=None)
             session.add(Tracking(instance_id=instance.id, key=key, tracking_uid=known[key]))

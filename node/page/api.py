@@ -38,9 +38,10 @@ class WorklistStudy(BaseModel):
     due_at: float | None
     #: Why it stands where it stands.
     place: str
-    result: StudyResult | None
-    #: Key of that result, 0 without one: to be given back with a mark.
-    result_seen: int
+    #: The current result of each bundle that has one, by name of the bundle.
+    results: list[StudyResult]
+    #: Key of these results, "0" without one: to be given back with a mark.
+    result_seen: str
     #: What must not be taken for normal: images that were not analysed, findings that were not assessed.
     doubts: list[str]
     #: Why there is no result and none is to come.
@@ -57,6 +58,8 @@ class WorklistAnswer(BaseModel):
 
 
 class DeliveryState(BaseModel):
+    #: Name of the bundle whose result it belongs to.
+    bundle: str
     sop_instance_uid: str
     kind: str
     destination: str
@@ -65,7 +68,6 @@ class DeliveryState(BaseModel):
 
 
 class StudyAnswer(WorklistStudy):
-    version: int | None
     deliveries: list[DeliveryState]
     #: SOP Instance UID -> why routing set it aside.
     set_aside: dict[str, str]
@@ -73,8 +75,9 @@ class StudyAnswer(WorklistStudy):
 
 class NewState(BaseModel):
     state: ReadState
-    #: `result_seen` of the answer that the reader saw: a study with a newer result is then not marked as read (409).
-    result_seen: int | None = None
+    #: `result_seen` of the answer that the reader saw: a study with other results, of any bundle, is then not marked as
+    #: read (409).
+    result_seen: Annotated[str, Field(max_length=200)] | None = None
 
 
 class NewStates(BaseModel):
@@ -100,16 +103,16 @@ def worklist(request: Request, visitor: Reader, selected: Annotated[Selection, D
 
 @routes.get("/studies/{study_instance_uid}")
 def study(request: Request, visitor: Reader, study_instance_uid: Uid) -> StudyAnswer:
-    """One study with its current result. 404 when it was never received."""
+    """One study with its current results. 404 when it was never received."""
     page = page_of(request)
     with page.ledger.read() as session:
         found = read_study(session, study_instance_uid)
     record(page, visitor, "study", study_instance_uid, "api")
     return StudyAnswer(
         **_study(page, found.row),
-        version=found.version,
         deliveries=[
             DeliveryState(
+                bundle=each.bundle.name,
                 sop_instance_uid=each.stored.sop_instance_uid,
                 kind=each.stored.kind,
                 destination=delivery.destination,
@@ -150,8 +153,8 @@ def _study(page: Page, row: Row) -> dict[str, Any]:
         "waiting_since": study.waiting_since,
         "due_at": study.due_at,
         "place": place_in_words(row, page.settings.triage.allowed_minutes),
-        "result": row.document,
-        "result_seen": row.result_id,
+        "results": [each.document for each in row.bundles],
+        "result_seen": row.seen,
         "doubts": doubts(row),
         "not_analysed": row.not_analysed,
     }

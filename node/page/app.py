@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import structlog
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
@@ -11,14 +10,11 @@ from node.ledger import Ledger
 from node.object_store import FolderObjectStore
 from node.page import api, checks, events, pacs_proxy, study, viewer, worklist
 from node.page.context import Page
+from node.page.notice import NoticeBoard
 from node.page.rendering import FOLDER
 from node.page.security import install_security
-from schemas.bundle import Manifest, bundle_folder, read_manifest
-from schemas.errors import BundleError
 from schemas.identity import software_version
 from schemas.settings import Settings
-
-log = structlog.get_logger()
 
 
 def create_page(settings: Settings, ledger: Ledger, store: FolderObjectStore) -> FastAPI:
@@ -31,22 +27,14 @@ def create_page(settings: Settings, ledger: Ledger, store: FolderObjectStore) ->
         openapi_url="/api/openapi.json",
         lifespan=_lifespan,
     )
-    app.state.page = Page(settings, ledger, store, _bundle(settings))
+    app.state.page = Page(settings, ledger, store)
+    app.state.notice_board = NoticeBoard(ledger)
     app.state.watcher = events.Watcher(ledger)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     for each in (worklist, study, checks, events, api, viewer, pacs_proxy):
         app.include_router(each.routes)
     install_security(app)
     return app
-
-
-def _bundle(settings: Settings) -> Manifest | None:
-    """The manifest of the model that is served; a worklist must be there also when the model is not."""
-    try:
-        return read_manifest(bundle_folder(settings.worker.bundle))
-    except BundleError as error:
-        log.warning("the bundle cannot be read", error=str(error))
-        return None
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ from starlette.requests import HTTPConnection
 
 from node.ledger import Ledger
 from node.object_store import FolderObjectStore
-from schemas.bundle import Manifest
 from schemas.settings import Settings
 
 #: A UID in an address (PS3.5 section 9.1); anything else is answered 422 before a database sees it.
@@ -21,8 +20,6 @@ class Page:
     settings: Settings
     ledger: Ledger
     store: FolderObjectStore
-    #: The model that analyses: its notice stands on every page. None when it cannot be read here.
-    bundle: Manifest | None
 
 
 def page_of(connection: HTTPConnection) -> Page:

@@ -7,12 +7,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from node.foremost import counted, foremost
 from node.page import words
-from node.page.context import page_of
-from node.page.shown import in_order, lead, leading_finding, study_findings
+from node.page.notice import NoticeBoard
+from node.page.shown import all_tubes, by_urgency, lead, leading_finding, leading_reading, study_findings, uncleared
 from node.page.visitor import visitor_of
 from node.worklist import PAGE_ROWS
-from schemas.codes import NOT_FOR_CLINICAL_USE
 from schemas.identity import software_version
 
 FOLDER = Path(__file__).parent
@@ -40,10 +40,18 @@ def _environment() -> Environment:
         words.everywhere,
         words.said_of,
         words.identity,
+        words.disagreements,
+        words.is_named,
+        words.engine_words,
+        all_tubes,
+        by_urgency,
         lead,
         leading_finding,
+        leading_reading,
         study_findings,
-        in_order,
+        uncleared,
+        foremost,
+        counted,
     )
     environment.globals |= {each.__name__: each for each in functions}
     environment.globals |= {"software_version": software_version(), "page_rows": PAGE_ROWS}
@@ -55,11 +63,10 @@ _ENVIRONMENT = _environment()
 
 def render(request: Request, name: str, status_code: int = 200, **values: Any) -> HTMLResponse:
     """The template `name` with `values`, for the visitor of the request."""
-    bundle = page_of(request).bundle
+    board: NoticeBoard = request.app.state.notice_board
     html = _ENVIRONMENT.get_template(name).render(
         visitor=visitor_of(request),
-        notice="" if bundle is not None and bundle.cleared_for_clinical_use else NOT_FOR_CLINICAL_USE,
-        bundle=bundle,
+        notice=board.notice,
         **values,
     )
     return HTMLResponse(html, status_code)

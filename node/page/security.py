@@ -23,6 +23,7 @@ from node.page.attempts import Attempts
 from node.page.basic import BasicLogins
 from node.page.context import Page, page_of
 from node.page.headers import is_static, protecting
+from node.page.notice import NoticeBoard
 from node.page.problems import LOGIN_PATH, answer, answer_to_crash, wants_page
 from node.page.visitor import Visitor, visitor_of
 from schemas.errors import ChexnodeError, LoginNeededError, RefusedError
@@ -127,7 +128,7 @@ async def _admit(request: Request) -> Receive:
     """
     # Paths are the scope's: request.url is put together from the Host header, which the sender writes.
     gatekeeper: Gatekeeper = request.app.state.gatekeeper
-    exist = await run_in_threadpool(gatekeeper.accounts_exist)
+    exist = await run_in_threadpool(_look, request, gatekeeper)
     _check_way(request, exist)
     forgery.check_site(request)
     by_basic = exist and _has_credentials(request)
@@ -143,6 +144,14 @@ async def _admit(request: Request) -> Receive:
             # The token came in a header; whoever is not logged in may not send much in any case.
             receive = forgery.replaying(await forgery.read_small(request), request.receive)
     return receive
+
+
+def _look(request: Request, gatekeeper: Gatekeeper) -> bool:
+    """What every answer depends on, read anew from time to time: the notice, and whether anybody has an account."""
+    exist = gatekeeper.accounts_exist()
+    board: NoticeBoard = request.app.state.notice_board
+    board.look()
+    return exist
 
 
 def _check_way(request: Request, accounts_exist: bool) -> None:

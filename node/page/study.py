@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import zipfile
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from node.page.rendering import render
 from node.page.viewer import study_link
 from node.page.visitor import Reader
 from node.reading import next_to_read
-from node.study_record import SelectedImage, StudyRecord, read_study
+from node.study_record import Reading, StudyRecord, read_study
 from node.worklist import place_in_words
 from schemas.errors import ObjectMissingError, StudyNotFoundError
 from schemas.pictures import INDEX, PIXELS, PictureIndex
@@ -32,6 +33,20 @@ _MEDIA_TYPES = {
     ".png": "image/png",
     ".gz": "application/octet-stream",
 }
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The pictures of an image under one bundle."""
+
+    reading: Reading
+    index: PictureIndex
+
+    @property
+    def base(self) -> str:
+        """Where they are served."""
+        picture = self.reading.picture
+        return f"/pictures/{picture.sha256}" if picture else ""
 
 
 @routes.get("/studies/{study_instance_uid}")
@@ -61,26 +76,32 @@ def _values(page: Page, found: StudyRecord, next_uid: str | None) -> dict[str, A
         "place": place_in_words(found.row, page.settings.triage.allowed_minutes),
         "next_uid": next_uid,
         "link": study_link(page, study.study_instance_uid, study.patient_id),
-        "index": lambda image: _index(page, image),
+        "drawn": lambda readings: _drawn(page, readings),
     }
 
 
 def _stamp(found: StudyRecord) -> str:
     """Changes with everything of which a reader must not see an old state: images, what is said of them, patient."""
     study = found.row.study
-    parts: list[object] = [found.row.result_id, study.patient_name, study.patient_id, len(found.set_aside)]
+    parts: list[object] = [found.row.seen, study.patient_name, study.patient_id, len(found.set_aside)]
     for image in found.selected:
-        drawn = image.picture.sha256 if image.picture else None
-        parts += [image.state.instance.pixel_digest, image.state.analysis, drawn]
+        drawn = [each.picture.sha256 for each in image.readings if each.picture]
+        parts += [image.state.instance.pixel_digest, image.state.parts, drawn]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def _index(page: Page, image: SelectedImage) -> PictureIndex | None:
-    """What the archive of the image's pictures holds; None before it is drawn, or when it is lost."""
-    if image.picture is None or image.picture.sha256 is None:
+def _drawn(page: Page, readings: list[Reading]) -> list[Drawn]:
+    """Those of an image's pictures that are there, in the order of `readings`."""
+    found = [(reading, _index(page, reading.picture)) for reading in readings]
+    return [Drawn(reading, index) for reading, index in found if index]
+
+
+def _index(page: Page, picture: Picture | None) -> PictureIndex | None:
+    """What the archive of pictures holds; None before it is drawn, or when it is lost."""
+    if picture is None or picture.sha256 is None:
         return None
     try:
-        with zipfile.ZipFile(page.store.path(image.picture.sha256)) as archive:
+        with zipfile.ZipFile(page.store.path(picture.sha256)) as archive:
             return PictureIndex.model_validate(json.loads(archive.read(INDEX)))
     except (OSError, KeyError, zipfile.BadZipFile):
         return None

@@ -5,10 +5,12 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from urllib.parse import urlencode
 
+from node.foremost import enumerated
 from node.image_states import Analysis
+from node.study_record import Reading
 from node.worklist import Row, Selection, Show
 from schemas.codes import Device, Finding, Segment
-from schemas.result import ImageResult, TipToCarina, TubeResult
+from schemas.result import EngineReference, ImageResult, TipToCarina, TubeResult
 from schemas.tables import Study
 
 
@@ -87,27 +89,63 @@ def score_words(score: float) -> str:
 def doubts(row: Row) -> list[str]:
     """What a reader of the row must not take for normal: each a sentence."""
     said = []
-    analysed, failed, pending = (row.count(each) for each in (Analysis.DONE, Analysis.FAILED, Analysis.PENDING))
-    selected = analysed + failed + pending
-    if analysed and pending:
-        said.append(
-            f"{pending} of {selected} images is still being analysed."
-            if pending == 1
-            else f"{pending} of {selected} images are still being analysed."
-        )
-    if analysed and failed:
-        said.append(f"{failed} of {selected} images could not be analysed.")
+    bundles = sorted({part.bundle for image in row.images for part in image.parts})
+    for bundle in bundles if row.results else []:
+        by = f" by {bundle}" if len(bundles) > 1 else ""
+        said += _unfinished([image.under(bundle) for image in row.images], by)
+    waiting = sum(image.instance.selected and not image.parts for image in row.images)
+    if row.results and waiting:
+        said.append(f"{waiting} more {'image waits' if waiting == 1 else 'images wait'} to be analysed.")
     aside = row.count(Analysis.SET_ASIDE)
-    if analysed and aside:
+    if row.results and aside:
         said.append(f"{aside} more {'image was' if aside == 1 else 'images were'} not analysed.")
     if row.conflicts:
         said.append(f"{row.conflicts} contradicting {'object' if row.conflicts == 1 else 'objects'} kept, not used.")
-    open_questions = {
-        each.finding.code.meaning.lower() for image in row.results for each in image.findings if each.present is None
-    }
+    open_questions = sorted(finding.code.meaning.lower() for finding in _not_assessed(row))
     if open_questions:
-        said.append(f"Not assessed: {', '.join(sorted(open_questions))}.")
+        said.append(f"Not assessed: {enumerated(open_questions)}.")
     return said
+
+
+def _unfinished(images: list[Analysis | None], by: str) -> list[str]:
+    """How many of a study's images a bundle has not analysed; None stands for one that it has nothing to do with."""
+    concerned = [each for each in images if each is not None]
+    of = f"of {len(concerned)} image{'s' if len(concerned) > 1 else ''}"
+    pending, failed = concerned.count(Analysis.PENDING), concerned.count(Analysis.FAILED)
+    said = []
+    if pending:
+        said.append(f"{pending} {of} {'is' if pending == 1 else 'are'} still being analysed{by}.")
+    if failed:
+        said.append(f"{failed} {of} could not be analysed{by}.")
+    return said
+
+
+def _not_assessed(row: Row) -> set[Finding]:
+    """Findings that were asked for on an image and that no bundle could tell there."""
+    asked: set[tuple[str, Finding]] = set()
+    told: set[tuple[str, Finding]] = set()
+    for image in row.results:
+        for each in image.findings:
+            (asked if each.present is None else told).add((image.sop_instance_uid, each.finding))
+    return {finding for _, finding in asked - told}
+
+
+def disagreements(readings: list[Reading]) -> list[str]:
+    """What bundles say differently of one image: each a sentence that names them."""
+    said: dict[str, dict[str, list[str]]] = {}
+    for reading in readings:
+        for each in reading.result.findings:
+            if each.present is not None:
+                word = "present" if each.present else "absent"
+                said.setdefault(each.finding.code.meaning, {}).setdefault(word, []).append(reading.bundle.name)
+        for tube in reading.result.tubes:
+            word = (tube.position.value.replace("_", " ") if tube.position else "seen") if tube.present else "absent"
+            said.setdefault(tube.device.code.meaning, {}).setdefault(word, []).append(reading.bundle.name)
+    return [
+        f"{subject}: {', '.join(f'{word} for {enumerated(names)}' for word, names in answers.items())}."
+        for subject, answers in said.items()
+        if len(answers) > 1
+    ]
 
 
 def distance_words(distance: TipToCarina) -> str:
@@ -117,8 +155,13 @@ def distance_words(distance: TipToCarina) -> str:
     return f"{length}{side} carina"
 
 
+def is_named(target: str) -> bool:
+    """Whether an evidence map is of something in the vocabulary: of nothing else does a result say anything."""
+    return target in list(Finding) or target.split(".")[0] in list(Device)
+
+
 def target_words(target: str) -> str:
-    """What an evidence map is of."""
+    """What an evidence map is of; the target must be in the vocabulary (`is_named`)."""
     if "." in target:
         device, aspect = target.split(".", 1)
         return f"{Device(device).code.meaning}: {aspect}"
@@ -129,6 +172,11 @@ def said_of(image: ImageResult, target: str) -> str:
     """What the result says of the finding that an evidence map is of: ", present"; "" for devices."""
     words = {True: ", present", False: ", absent", None: ", undetermined"}
     return next((words[each.present] for each in image.findings if each.finding.value == target), "")
+
+
+def engine_words(engine: EngineReference) -> str:
+    """What computed a result: "torch, cpu, float32"."""
+    return f"{engine.name}, {engine.device}, {engine.precision}"
 
 
 def identity(study: Study) -> str:

@@ -54,10 +54,10 @@ def mark_study(
     visitor: Reader,
     study_instance_uid: Uid,
     state: Annotated[ReadState, Form()],
-    seen: Annotated[int | None, Form(ge=0)] = None,
+    seen: Annotated[str | None, Form(max_length=200)] = None,
     then: Annotated[str, Form()] = "",
 ) -> Response:
-    """Mark one study of which the result `seen` was seen; `then` is "next" to go on to the one that is due next."""
+    """Mark one study of which the results `seen` were seen; `then` is "next" to go on to the one that is due next."""
     page = page_of(request)
     mark_studies(page, visitor, [study_instance_uid], state, seen)
     if "HX-Request" in request.headers:
@@ -77,7 +77,7 @@ def next_study(request: Request, visitor: Reader) -> Response:
 
 
 def mark_studies(
-    page: Page, visitor: Visitor, study_instance_uids: list[str], state: ReadState, seen: int | None = None
+    page: Page, visitor: Visitor, study_instance_uids: list[str], state: ReadState, seen: str | None = None
 ) -> None:
     """Mark the studies and log who did, in one transaction.
 
@@ -87,6 +87,6 @@ def mark_studies(
 
     def change(session: Session) -> None:
         for uid in mark(session, study_instance_uids, state, visitor.name, waits, seen):
-            record(session, visitor, "state", uid, state.value + (f", result {seen} seen" if seen else ""))
+            record(session, visitor, "state", uid, state.value + (f", results {seen} seen" if seen else ""))
 
     page.ledger.write(change)

@@ -1,31 +1,94 @@
-"""What the doctor says of a model bundle, without importing anything of a worker."""
+"""What the doctor says of the active model bundles, without importing anything of a worker."""
 
 import importlib.util
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from sqlalchemy import delete, update
+from sqlalchemy.orm import Session
 
+from node.activation import provide_shipped
+from node.bundle_files import bundle_path
+from node.database import upgrade
 from node.doctor.verdict import Status
-from schemas.bundle import bundle_folder
+from node.ledger import now, open_ledger
+from node.registry import active_bundles
 from schemas.settings import Settings
-from tests.doctor.examining import examine
+from schemas.tables import Bundle, Process, ServedBundle
+from tests.doctor.examining import examine, states
+from tests.node.bundles import activated, retired
 
 
-def test_a_bundle_with_a_damaged_weight_does_not_pass(bare: Settings, tmp_path: Path) -> None:
-    bare.worker.bundle = tmp_path / "bundle"
-    shutil.copytree(bundle_folder(None), bare.worker.bundle)
-    weights = bare.worker.bundle / "backbone.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1000])
+def test_before_the_first_start_the_shipped_bundle_is_examined(bare: Settings) -> None:
     verdicts = examine(bare, "bundle")
-    assert verdicts["bundle.manifest"].status == Status.OK
+    assert "the shipped one" in verdicts["bundle.active"].found
+    assert states(verdicts) == {
+        "bundle.active": Status.OK,
+        "bundle.files": Status.OK,
+        "bundle.self-test": Status.OK,
+        "bundle.clearance": Status.WARNING,
+    }
+    assert "not for clinical use" in verdicts["bundle.clearance"].found
+
+
+def test_a_registered_bundle_with_a_damaged_weight_does_not_pass(bare: Settings) -> None:
+    ledger = open_ledger(bare)
+    upgrade(ledger)
+    provide_shipped(ledger, bare)
+    with ledger.read() as session:
+        (active,) = active_bundles(session)
+    ledger.close()
+    weights = bundle_path(bare.home, active.digest) / "backbone.safetensors"
+    whole = weights.read_bytes()
+    weights.unlink()  # not the file that the registry may share with the package
+    weights.write_bytes(whole[:-1000])
+    verdicts = examine(bare, "bundle")
+    assert f"{active.manifest.name} {active.manifest.version}" in verdicts["bundle.active"].found
+    assert verdicts["bundle.files"].status == Status.FAILED
+    assert "chexnode bundle activate FOLDER" in verdicts["bundle.files"].to_do
     assert verdicts["bundle.self-test"].status == Status.FAILED
     assert "backbone.safetensors cannot be read" in verdicts["bundle.self-test"].found
     assert "Fetch the bundle again" in verdicts["bundle.self-test"].to_do
-    assert verdicts["bundle.clearance"].status == Status.WARNING
-    assert "not for clinical use" in verdicts["bundle.clearance"].found
+    assert verdicts["bundle.served"].status == Status.SKIPPED  # no worker runs
+
+
+def test_of_several_bundles_each_is_named_with_who_serves_it_and_why_not(prepared: Settings) -> None:
+    ledger = open_ledger(prepared)
+    tubes, findings = activated(ledger, "tubes"), activated(ledger, "findings")
+
+    def arrange(session: Session) -> None:
+        for host in ("one", "two"):
+            worker = Process(role="worker", host=host, process_id=7, started_at=now(), seen_at=now())
+            session.add(worker)
+            session.flush()
+            why = "The self-test differs." if host == "two" else ""
+            for digest, error in ((tubes, ""), (findings, why)):
+                engines = "" if error else "torch float32 on cpu"
+                row = {"bundle_digest": digest, "engines": engines, "error": error, "since": now()}
+                session.add(ServedBundle(process_id=worker.id, **row))
+
+    ledger.write(arrange)
+    verdicts = examine(prepared, "bundle")
+    assert "findings 1" in verdicts["bundle.active"].found and "tubes 1" in verdicts["bundle.active"].found
+    assert verdicts["bundle.files"].status == Status.FAILED  # these two have none
+    served = verdicts["bundle.served"]
+    assert served.status == Status.WARNING
+    assert "tubes 1: served by process 7 on one (torch float32 on cpu), process 7 on two" in served.found
+    assert "not by every worker" in served.found and "process 7 on two: The self-test differs." in served.found
+    assert "chexnode bundle rollback" in served.to_do
+    ledger.write(lambda session: session.execute(update(ServedBundle).values(engines="", error="It does not load.")))
+    assert examine(prepared, "bundle")["bundle.served"].status == Status.FAILED
+    ledger.write(lambda session: session.execute(delete(ServedBundle)))
+    assert "activated just now" in examine(prepared, "bundle")["bundle.served"].found
+    ledger.write(lambda session: session.execute(update(Bundle).values(activated_at=now() - 3600)))
+    assert "no worker serves it" in examine(prepared, "bundle")["bundle.served"].found
+    for name in ("tubes", "findings"):
+        retired(ledger, name)
+    verdicts = examine(prepared, "bundle")
+    assert states(verdicts) == {"bundle.active": Status.FAILED}
+    assert "nothing is analysed" in verdicts["bundle.active"].found
+    ledger.close()
 
 
 def test_a_receiver_host_without_torch_leaves_the_self_test_out(

@@ -61,7 +61,7 @@ def test_a_whole_node_is_well_and_nothing_is_left_behind(whole: LiveNode, peer: 
     }
     assert not_ok == {_ALWAYS_WARNED: "not for clinical use"}
     # Every subject gave a verdict on every check.
-    assert len(verdicts) == 35
+    assert len(verdicts) == 37
     assert "CHEXNODE_" in verdicts["receiver.echo"]["found"]
     assert "the DICOM receiver listens" in verdicts["ports.dicom"]["found"]
     assert "the worklist page listens" in verdicts["ports.page"]["found"]
@@ -81,7 +81,7 @@ def test_a_part_that_dies_is_missed_at_once(whole: LiveNode) -> None:
 def test_a_broken_node_gives_lines_and_then_what_to_do(tmp_path: Path) -> None:
     settings = tmp_path / "chexnode.toml"
     settings.write_text(
-        f'home = "{tmp_path / "home"}"\n[worker]\nbundle = "{tmp_path}"\n'
+        f'home = "{tmp_path / "home"}"\n[worker]\nengine_start_seconds = 0.01\n'
         f'[[destinations]]\nname = "pacs"\nkind = "orthanc"\nurl = "http://127.0.0.1:{free_port()}"\n'
         'username = "chexnode"\npassword = "geheim"\n'
     )
@@ -89,7 +89,7 @@ def test_a_broken_node_gives_lines_and_then_what_to_do(tmp_path: Path) -> None:
     assert run.returncode == 1
     lines, _, to_do = run.stdout.partition("What to do")
     assert "failed   ledger.answers" in lines and "failed   destination.pacs.rest" in lines
-    assert "failed   bundle.manifest" in lines and "has no readable manifest.json" in lines
+    assert "failed   bundle.self-test" in lines and "worker.engine_start_seconds" in lines
     assert "Run chexnode up, or chexnode db upgrade." in to_do
     # What is wrong comes before what is only worth knowing.
     assert to_do.index("ledger.answers") < to_do.index("settings.senders")

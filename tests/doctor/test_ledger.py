@@ -160,7 +160,9 @@ def test_a_study_that_waits_for_its_result_is_counted(prepared: Settings) -> Non
     study = Study(
         study_instance_uid="2.25.1", first_received_at=late, last_received_at=late, result_due_at=late, changed_at=late
     )
-    result = Result(study=study, bundle_digest="b", version=1, state=WorkState.DONE, due_at=late, created_at=late)
+    result = Result(
+        study=study, bundle_digest="b", bundle_name="b", version=1, state=WorkState.DONE, due_at=late, created_at=late
+    )
     ledger = open_ledger(prepared)
     ledger.write(lambda session: session.add_all([study, result]))
     ledger.close()

@@ -12,6 +12,7 @@ from node.page.accounts import hash_password
 from node.page.app import create_page
 from schemas.settings import FolderDestination, Settings
 from schemas.tables import Account, Role
+from tests.node.bundles import activated
 from tests.page.browser import Browser
 
 _PASSWORD = "a tube above the carina"
@@ -19,10 +20,9 @@ _PASSWORD = "a tube above the carina"
 
 @pytest.fixture
 def app(prepared: Settings) -> Iterator[FastAPI]:
-    # No bundle: its self-test is tested elsewhere.
-    prepared.worker.bundle = prepared.home
     prepared.destinations = [FolderDestination(name="out", path=prepared.home / "out")]
     ledger = open_ledger(prepared)
+    activated(ledger)  # without files: its self-test is tested elsewhere
     yield create_page(prepared, ledger, FolderObjectStore(prepared.home / "objects"))
     ledger.close()
 
@@ -35,7 +35,7 @@ def test_an_operator_sees_the_list_and_gets_verdicts_and_what_to_do(app: FastAPI
 
     after = browser.send_form("/checks/run", store="true")
     assert after.status_code == 200 and "<html" in after.text
-    assert "has no readable manifest.json" in after.text
+    assert "chexnode bundle activate FOLDER" in after.text
     assert "none runs: nothing is analysed" in after.text and "Run chexnode up." in after.text
     assert "a test file in" in after.text
 

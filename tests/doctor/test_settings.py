@@ -33,7 +33,7 @@ def test_every_wrong_option_is_named_and_what_needs_no_settings_is_examined(
 ) -> None:
     # The self-test takes seconds, and other tests run it.
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    path = written('[dicom]\nprot = 104\nport = 99999\n[worker]\nbundle = "/nowhere"\n')
+    path = written("[dicom]\nprot = 104\nport = 99999\n")
     verdicts = examine(read_settings())
     wrong = verdicts["settings.file"]
     assert wrong.status == Status.FAILED
@@ -42,7 +42,7 @@ def test_every_wrong_option_is_named_and_what_needs_no_settings_is_examined(
     for name in ("ports", "disk", "ledger", "broker", "parts", "work", "receiver", "destination"):
         assert verdicts[name].status == Status.SKIPPED
         assert "the settings cannot be used" in verdicts[name].found
-    assert "the shipped one; which one is configured cannot be told" in verdicts["bundle.manifest"].found
+    assert "the shipped one; which are active cannot be told" in verdicts["bundle.active"].found
     assert "bundle.self-test" in verdicts
 
 

@@ -17,6 +17,8 @@ import schemas
 from node.local_orthanc import find_orthanc
 from node.supervisor import chexnode_part
 from schemas.bundle import bundle_digest, bundle_folder
+from schemas.result import StudyResult
+from tests.support.bundles import write_tiny_bundle
 from tests.support.dicom_tools import dciodvfy_errors
 from tests.support.phantoms import write_phantom
 from tests.support.processes import free_port, free_ports
@@ -82,6 +84,16 @@ def test_analyze_writes_sr_seg_json_and_png_and_goes_on_after_bad_files(tmp_path
     assert document["notice"] == "Not for clinical use"
     with Image.open(out / f"{uid}.overlay.png") as picture:
         assert picture.size == (512, 512)
+
+
+def test_analyze_takes_any_bundle_and_the_result_names_it_and_its_engine(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle", "tiny", "7")
+    sent = write_phantom(tmp_path / "a.dcm", rows=300, columns=300)
+    chexnode("analyze", tmp_path / "a.dcm", "--out", tmp_path / "out", "--bundle", bundle)
+    document = StudyResult.model_validate_json((tmp_path / "out" / f"{sent.SOPInstanceUID}.json").read_bytes())
+    assert (document.bundle.name, document.bundle.version) == ("tiny", "7")
+    assert document.bundle.digest == bundle_digest(bundle)
+    assert (document.engine.name, document.engine.precision) == ("torch", "float32")
 
 
 def test_analyze_fails_only_when_nothing_could_be_analysed(tmp_path: Path) -> None:

@@ -91,13 +91,15 @@ def image(present: set[Finding], position: TubePosition | None, uid: str = "1.2"
     )
 
 
-def document(uid: str, position: TubePosition | None, present: set[Finding], version: int = 1) -> StudyResult:
+def document(
+    uid: str, position: TubePosition | None, present: set[Finding], version: int = 1, bundle: str = "test"
+) -> StudyResult:
     """A result of one image with these findings and, unless None, a tube in this position."""
     shown = image(present, position, f"{uid}.1")
     return StudyResult(
         study_instance_uid=uid,
         version=version,
-        bundle=BundleReference(name="test", version="1", digest="d", cleared_for_clinical_use=False),
+        bundle=BundleReference(name=bundle, version="1", digest=bundle_digest(bundle), cleared_for_clinical_use=False),
         engine=EngineReference(device="cpu", precision="float32", software_version="0"),
         images=[shown],
         urgency=urgency([shown]),
@@ -106,7 +108,20 @@ def document(uid: str, position: TubePosition | None, present: set[Finding], ver
     )
 
 
-def add_image(session: Session, study: Study, state: WorkState, error: str = "", pixels: str = "p") -> ResultImage:
+def bundle_digest(name: str, version: str = "1") -> str:
+    """Digest of the bundle, as tests/node/bundles.py registers it."""
+    return sha256(f"{name} {version}".encode()).hexdigest()
+
+
+def add_image(
+    session: Session,
+    study: Study,
+    state: WorkState,
+    error: str = "",
+    pixels: str = "p",
+    bundle: str = "test",
+    version: str = "1",
+) -> ResultImage:
     """The image of the study, UID.1, with its inference; new pixels take the place of the old ones."""
     uid = study.study_instance_uid
     digest = sha256(f"{uid} {pixels}".encode()).hexdigest()
@@ -122,11 +137,10 @@ def add_image(session: Session, study: Study, state: WorkState, error: str = "",
         "selected",
         "It is a frontal chest film.",
     )
-    inference = session.scalar(select(Inference).where(Inference.pixel_digest == digest))
+    key = {"pixel_digest": digest, "bundle_digest": bundle_digest(bundle, version)}
+    inference = session.scalar(select(Inference).filter_by(**key))
     if inference is None:
-        inference = Inference(
-            pixel_digest=digest, bundle_digest="d", file_sha256=digest, due_at=now(), created_at=now()
-        )
+        inference = Inference(**key, file_sha256=digest, due_at=now(), created_at=now())
         session.add(inference)
     inference.state, inference.error, inference.finished_at = state, error, now()
     session.flush()
@@ -139,12 +153,14 @@ def commit_result(ledger: Ledger, made: StudyResult) -> None:
     def change(session: Session) -> None:
         study = lock_study(session, made.study_instance_uid)
         assert study is not None
-        for before in session.scalars(select(Result).where(Result.study_id == study.id)):
+        name = made.bundle.name
+        for before in session.scalars(select(Result).where(Result.study_id == study.id, Result.bundle_name == name)):
             before.current = False
         session.add(
             Result(
                 study_id=study.id,
-                bundle_digest="d",
+                bundle_digest=made.bundle.digest,
+                bundle_name=name,
                 version=made.version,
                 current=True,
                 document=made.model_dump_json(),
@@ -153,7 +169,7 @@ def commit_result(ledger: Ledger, made: StudyResult) -> None:
                 due_at=now(),
                 created_at=now(),
                 finished_at=now(),
-                images=[add_image(session, study, WorkState.DONE)],
+                images=[add_image(session, study, WorkState.DONE, bundle=name)],
             )
         )
         session.flush()

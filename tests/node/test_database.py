@@ -10,7 +10,7 @@ from sqlalchemy import inspect, select, text
 
 from node.database import current_revision, downgrade, head_revision, upgrade
 from node.ledger import Ledger
-from schemas.tables import Base, Reception, Study
+from schemas.tables import Base, Inference, Instance, Reception, Result, Study
 
 
 def test_the_migrated_ledger_has_exactly_the_tables_of_the_code(ledger: Ledger) -> None:
@@ -97,3 +97,39 @@ def test_what_was_received_before_the_worklist_gets_its_place_when_it_is_recent(
     with ledger.engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM instance")).scalar() == 3
     upgrade(ledger)
+
+
+def test_results_of_several_digests_become_versions_of_the_one_bundle_that_there_was(ledger: Ledger) -> None:
+    downgrade(ledger, "0002")
+    with ledger.engine.begin() as connection:
+        for statement in (
+            "INSERT INTO study (id, study_instance_uid, patient_id, accession_number, patient_name, "
+            "patient_birth_date, patient_sex, study_description, study_date_time, search_text, "
+            "first_received_at, last_received_at, order_priority, "
+            "urgency, read_state, reopened_reason, opened_by, read_by, changed_at) VALUES "
+            "(1, '1.1', '', '', '', '', '', '', '', '', 0, 0, 'routine', 'routine', 'new', '', '', '', 0)",
+            "INSERT INTO series (id, study_id, series_instance_uid, modality) VALUES (1, 1, '2.1', 'DX')",
+            "INSERT INTO instance (id, series_id, sop_instance_uid, sop_class_uid, transfer_syntax_uid, file_sha256, "
+            "dataset_digest, pixel_digest, header_digest, received_at, selected, route_reason, route_explanation, "
+            "order_priority) VALUES (1, 1, '3.1', '1', '1', 'f', 'd', 'p', 'h', 0, :yes, 'selected', '', 'routine')",
+            "INSERT INTO inference (id, pixel_digest, bundle_digest, file_sha256, engine_device, state, due_at, "
+            "priority, attempts, error, created_at) VALUES (1, 'p', 'old', 'f', 'cpu', 'done', 0, 1, 1, '', 0)",
+        ):
+            connection.execute(text(statement), {"yes": True} if ":yes" in statement else {})
+        for key, (digest, version, current) in enumerate(
+            [("old", 1, False), ("old", 2, True), ("new", 1, True), ("newest", 1, False)], start=1
+        ):
+            connection.execute(
+                text(
+                    "INSERT INTO result (id, study_id, bundle_digest, version, current, state, due_at, priority, "
+                    "attempts, error, created_at) VALUES (:id, 1, :digest, :version, :current, 'done', 0, 1, 1, '', 0)"
+                ),
+                {"id": key, "digest": digest, "version": version, "current": current},
+            )
+    upgrade(ledger)
+    with ledger.read() as session:
+        results = session.scalars(select(Result).order_by(Result.id)).all()
+        assert [(each.version, each.current) for each in results] == [(1, False), (2, False), (3, True), (4, False)]
+        assert {each.bundle_name for each in results} == {"chexnode-phantom"}
+        assert session.scalars(select(Instance.view)).one() == "frontal"
+        assert session.scalars(select(Inference.engine_name)).one() == "torch"

@@ -137,7 +137,15 @@ def test_a_dead_destination_is_tried_again_and_delays_no_other_and_the_report_co
         study = Study(
             study_instance_uid=first.StudyInstanceUID, first_received_at=now(), last_received_at=now(), changed_at=now()
         )
-        result = Result(study=study, bundle_digest="b", version=1, state=WorkState.DONE, due_at=now(), created_at=now())
+        result = Result(
+            study=study,
+            bundle_digest="b",
+            bundle_name="b",
+            version=1,
+            state=WorkState.DONE,
+            due_at=now(),
+            created_at=now(),
+        )
         result.urgency = "soon"
         session.add(result)
         session.flush()

@@ -15,9 +15,8 @@ from node.dimse import DimseServer
 from node.ledger import Ledger
 from node.object_store import FolderObjectStore
 from node.queue import Publisher
-from node.reception import ReceptionDesk, ServedBundle
+from node.reception import ReceptionDesk
 from node.send import Sent, send_files
-from schemas.bundle import Population
 from schemas.errors import PeerError, PortInUseError
 from schemas.settings import DicomSettings, Settings
 from schemas.tables import Reception
@@ -32,7 +31,7 @@ class Service:
         self.ledger = ledger
         self.store = FolderObjectStore(folder / "objects")
         settings = Settings(home=folder, dicom=DicomSettings(port=free_port(), calling_ae_titles=["TESTSCU"]))
-        self.desk = ReceptionDesk(ledger, self.store, settings, ServedBundle("bundle", Population()))
+        self.desk = ReceptionDesk(ledger, self.store, settings)
         self.dicom = settings.dicom
         self.server = DimseServer(settings.dicom, self.desk, self.store, Publisher(settings))
         self.server.start()
@@ -110,7 +109,7 @@ def test_strangers_are_rejected(service: Service, path: Path) -> None:
 def test_with_an_empty_allow_list_everybody_is_rejected(ledger: Ledger, tmp_path: Path, path: Path) -> None:
     settings = Settings(home=tmp_path, dicom=DicomSettings(port=free_port()))
     store = FolderObjectStore(tmp_path / "objects")
-    desk = ReceptionDesk(ledger, store, settings, ServedBundle("bundle", Population()))
+    desk = ReceptionDesk(ledger, store, settings)
     server = DimseServer(settings.dicom, desk, store, Publisher(settings))
     server.start()
     try:

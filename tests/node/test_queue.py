@@ -13,6 +13,7 @@ from node.sweep import Sweep
 from schemas.settings import FolderDestination, Settings
 from schemas.tables import Inference
 from tests.conftest import Mode
+from tests.node.bundles import activated
 from tests.support.processes import Running, wait_for
 
 _SERVE = """
@@ -53,12 +54,14 @@ def test_a_worker_receives_every_hint(settings: Settings, tmp_path: Path) -> Non
 def test_the_sweep_publishes_what_is_due_and_does_not_pile_up(
     ledger: Ledger, settings: Settings, tmp_path: Path
 ) -> None:
+    digest = activated(ledger)
+
     def change(session: Session) -> None:
         for number in range(10):
             session.add(
                 Inference(
                     pixel_digest=str(number),
-                    bundle_digest="b",
+                    bundle_digest=digest,
                     file_sha256="f",
                     due_at=now() + (0 if number else 3600),
                     created_at=now(),

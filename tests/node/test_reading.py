@@ -109,6 +109,25 @@ def test_a_more_pressing_result_after_the_reading_brings_the_study_back(ledger: 
     assert row.waited < 60  # it waits from now on, not since yesterday
 
 
+def test_the_most_pressing_bundle_decides_and_no_other_takes_it_back(ledger: Ledger) -> None:
+    add_study(ledger, "1.1")
+    commit_result(ledger, document("1.1", TubePosition.ABNORMAL, set(), bundle="tubes"))
+    commit_result(ledger, document("1.1", None, {Finding.CARDIOMEGALY}, bundle="findings"))
+    assert (study(ledger, "1.1").urgency, study(ledger, "1.1").malpositioned_tube) == (Urgency.IMMEDIATE, True)
+    commit_result(ledger, document("1.1", TubePosition.NORMAL, set(), version=2, bundle="tubes"))
+    assert (study(ledger, "1.1").urgency, study(ledger, "1.1").malpositioned_tube) == (Urgency.SOON, False)
+
+
+def test_another_bundles_flag_after_the_reading_brings_the_study_back(ledger: Ledger) -> None:
+    add_study(ledger, "1.1")
+    commit_result(ledger, document("1.1", None, {Finding.CARDIOMEGALY}, bundle="findings"))
+    set_state(ledger, "1.1", ReadState.READ)
+    commit_result(ledger, document("1.1", TubePosition.NORMAL, set(), bundle="tubes"))
+    assert order(ledger) == []
+    commit_result(ledger, document("1.1", TubePosition.ABNORMAL, set(), version=2, bundle="tubes"))
+    assert order(ledger) == ["1.1"]
+
+
 def test_changed_waits_give_every_waiting_study_its_new_place(ledger: Ledger) -> None:
     add_study(ledger, "1.1", waited=HOUR)
     add_study(ledger, "1.2")

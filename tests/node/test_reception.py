@@ -17,20 +17,20 @@ from node.ledger import Ledger, now
 from node.object_store import FolderObjectStore
 from node.reading import mark
 from node.received import read_received
-from node.reception import Answer, ReceptionDesk, ServedBundle
+from node.reception import Answer, ReceptionDesk
 from node.reconciliation import reconcile
+from node.registry import active_bundles
 from node.results_planning import plan_results, wanted_objects
 from node.study_description import describe
-from schemas.bundle import Population
 from schemas.codes import TubePosition
 from schemas.identity import MANUFACTURER
 from schemas.settings import AllowedWaits, ResultObject, Settings
 from schemas.tables import Inference, Instance, Outcome, ReadState, Reception, Result, StoredObject, Study, WorkState
+from tests.node.bundles import activated
 from tests.node.studies import commit_result as commit_document
 from tests.node.studies import document
 from tests.support.phantoms import write_phantom
 
-BUNDLE = ServedBundle("bundle", Population(minimum_age_years=18))
 WANTED = wanted_objects([])
 WAITS = AllowedWaits()
 
@@ -42,7 +42,8 @@ def store(tmp_path: Path) -> FolderObjectStore:
 
 @pytest.fixture
 def desk(ledger: Ledger, store: FolderObjectStore) -> ReceptionDesk:
-    return ReceptionDesk(ledger, store, Settings(), BUNDLE)
+    activated(ledger)
+    return ReceptionDesk(ledger, store, Settings())
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def close(ledger: Ledger) -> None:
 
 def plan(ledger: Ledger) -> int:
     close(ledger)
-    return ledger.write(lambda session: plan_results(session, BUNDLE.digest, WANTED, WAITS))
+    return ledger.write(lambda session: plan_results(session, active_bundles(session), WANTED, WAITS))
 
 
 def commit_result(ledger: Ledger) -> None:
@@ -216,12 +217,12 @@ def test_a_replaced_bundle_takes_over_what_is_pending(
 ) -> None:
     take(desk, store, tmp_path / "a.dcm")
     close(ledger)
-    other = "another bundle"
-    assert ledger.write(lambda session: plan_results(session, other, WANTED, WAITS)) == 0
+    other = activated(ledger, version="2")
     with ledger.read() as session:
-        assert set(session.scalars(select(Inference.bundle_digest))) == {BUNDLE.digest, other}
+        assert session.scalars(select(Inference.bundle_digest)).all() == [other]
+    assert plan(ledger) == 0
     finish_inferences(ledger)
-    assert ledger.write(lambda session: plan_results(session, other, WANTED, WAITS)) == 1
+    assert plan(ledger) == 1
 
 
 def test_studies_that_wait_do_not_hide_one_that_is_ready(
@@ -235,7 +236,7 @@ def test_studies_that_wait_do_not_hide_one_that_is_ready(
         lambda session: session.execute(update(Inference).where(Inference.id == newest).values(state=WorkState.DONE))
     )
     close(ledger)
-    assert ledger.write(lambda session: plan_results(session, BUNDLE.digest, WANTED, WAITS, limit=1)) == 1
+    assert ledger.write(lambda session: plan_results(session, active_bundles(session), WANTED, WAITS, limit=1)) == 1
 
 
 def test_a_correction_that_leaves_no_image_withdraws_the_result(

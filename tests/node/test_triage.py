@@ -36,6 +36,14 @@ def test_nothing_is_routine() -> None:
     assert not malpositioned_tube([image(set(Finding), TubePosition.BORDERLINE)])
 
 
+def test_a_finding_that_asks_for_nobody_leaves_a_study_routine() -> None:
+    quiet = {each for each in Finding if each.category is None}
+    assert {Finding.NORMAL, Finding.SUPPORT_DEVICES, Finding.AZYGOS_LOBE} <= quiet
+    assert urgency([image(quiet, None)]) is Urgency.ROUTINE
+    assert urgency([image(quiet | {Finding.NODULE}, None)]) is Urgency.SOON
+    assert urgency([image(quiet | {Finding.NODULE, Finding.PNEUMOPERITONEUM}, None)]) is Urgency.URGENT
+
+
 @given(st.lists(images), images)
 def test_another_image_never_makes_a_study_less_urgent(some: list[ImageResult], other: ImageResult) -> None:
     assert ORDER.index(urgency([*some, other])) <= ORDER.index(urgency(some))

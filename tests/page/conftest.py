@@ -1,11 +1,16 @@
-"""The page over a migrated, empty ledger, on both databases; no port is opened."""
+"""The page over a migrated, empty ledger, on both databases: as an application, and behind a port for a browser."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 
 import pytest
+import uvicorn
 from fastapi import FastAPI
+from sqlalchemy import select
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from node.database import upgrade
 from node.ledger import Ledger
@@ -13,10 +18,10 @@ from node.object_store import FolderObjectStore
 from node.page import accounts
 from node.page.app import create_page
 from schemas.settings import PageSettings, Settings
-from schemas.tables import Role
+from schemas.tables import ReadState, Role, Study
 from tests.conftest import Mode
 from tests.page.browser import HERE, Browser
-from tests.support.processes import wait_for
+from tests.support.processes import free_port, wait_for
 
 #: Of every account that the tests make.
 PASSWORD = "a tube above the carina"
@@ -58,3 +63,48 @@ def page(mode: Mode, tmp_path: Path) -> Iterator[ServedPage]:
     store = FolderObjectStore(tmp_path / "objects")
     yield ServedPage(create_page(settings, ledger, store), settings, ledger, store)
     ledger.close()
+
+
+@dataclass
+class Server:
+    """The page behind a port, before which a test can put a proxy that refuses the stream."""
+
+    page: ServedPage
+    url: str
+    #: HTTP status that /events is answered with; None lets it through.
+    refuses: int | None = None
+    asked: list[str] = field(default_factory=list)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self.asked.append(scope["path"])
+            if scope["path"] == "/events" and self.refuses is not None:
+                await PlainTextResponse("no", self.refuses)(scope, receive, send)
+                return
+        await self.page.app(scope, receive, send)
+
+    def count(self, path: str) -> int:
+        return self.asked.count(path)
+
+    @property
+    def streams(self) -> int:
+        return len(self.page.app.state.watcher._listeners)
+
+    def state(self, uid: str) -> ReadState:
+        with self.page.ledger.read() as session:
+            return ReadState(session.scalars(select(Study.read_state).where(Study.study_instance_uid == uid)).one())
+
+
+@pytest.fixture
+def server(page: ServedPage) -> Iterator[Server]:
+    port = free_port()
+    served = Server(page, f"http://127.0.0.1:{port}")
+    runner = uvicorn.Server(
+        uvicorn.Config(served, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=2)
+    )
+    thread = Thread(target=runner.run, daemon=True)
+    thread.start()
+    wait_for("the page answers", lambda: runner.started)
+    yield served
+    runner.should_exit = True
+    thread.join(20)

@@ -3,28 +3,23 @@
 import re
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from io import BytesIO
-from threading import Thread
 from time import monotonic
 
 import pytest
-import uvicorn
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
-from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
 
 from node.page import events
 from schemas.codes import TubePosition
 from schemas.pictures import INDEX, EvidenceScale, PictureIndex, Size
-from schemas.tables import LoginSession, Picture, ReadState, Study, WorkState
+from schemas.tables import LoginSession, Picture, ReadState, WorkState
 from tests.node.studies import add_study, commit_result, document
-from tests.page.conftest import PASSWORD, ServedPage
+from tests.page.conftest import PASSWORD, ServedPage, Server
 from tests.page.test_worklist_and_api import add_picture
-from tests.support.processes import free_port, wait_for
+from tests.support.processes import wait_for
 
 #: Browsers hide a page and tell it when another tab comes to the front; a browser without a screen shows them all.
 _TABS = """
@@ -36,51 +31,6 @@ _TABS = """
 """
 #: How long after a page was shown its keys mark nothing, ms.
 _SETTLE_MS = 700
-
-
-@dataclass
-class Server:
-    """The page behind a port, before which a test can put a proxy that refuses the stream."""
-
-    page: ServedPage
-    url: str
-    #: HTTP status that /events is answered with; None lets it through.
-    refuses: int | None = None
-    asked: list[str] = field(default_factory=list)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            self.asked.append(scope["path"])
-            if scope["path"] == "/events" and self.refuses is not None:
-                await PlainTextResponse("no", self.refuses)(scope, receive, send)
-                return
-        await self.page.app(scope, receive, send)
-
-    def count(self, path: str) -> int:
-        return self.asked.count(path)
-
-    @property
-    def streams(self) -> int:
-        return len(self.page.app.state.watcher._listeners)
-
-    def state(self, uid: str) -> ReadState:
-        with self.page.ledger.read() as session:
-            return ReadState(session.scalars(select(Study.read_state).where(Study.study_instance_uid == uid)).one())
-
-
-@pytest.fixture
-def server(page: ServedPage) -> Iterator[Server]:
-    port = free_port()
-    served = Server(page, f"http://127.0.0.1:{port}")
-    runner = uvicorn.Server(
-        uvicorn.Config(served, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=2)
-    )
-    thread = Thread(target=runner.run, daemon=True)
-    thread.start()
-    wait_for("the page answers", lambda: runner.started)
-    yield served
-    runner.should_exit = True
-    thread.join(20)
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def test_the_api_gives_the_list_in_its_order_and_takes_states(page: ServedPage) 
     first = answer["studies"][0]
     assert first["urgency"] == "immediate"
     assert first["malpositioned_tube"] is True
-    assert first["result"]["images"][0]["tubes"][0]["position"] == "abnormal"
+    assert first["results"][0]["images"][0]["tubes"][0]["position"] == "abnormal"
     assert "within 15 min" in first["place"]
     assert (answer["open"], answer["flagged"], answer["more"]) == (3, 1, False)
 

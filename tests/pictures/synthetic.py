@@ -17,13 +17,14 @@ from schemas.codes import Segment
 from schemas.pictures import INDEX, PIXELS, PictureIndex
 from tests.support.phantoms import phantom
 from training.phantom_dicom import Order, phantom_dataset
-from workers.letterbox import Letterbox
 from workers.output import ModelOutput
 from workers.pictures import PicturesRequest, draw_pictures
+from workers.placement import Placement
 
 MANIFEST = read_manifest(bundle_folder(None))
 assert MANIFEST.dense is not None
-SIZE = MANIFEST.preprocessing.size
+PREPROCESSING = MANIFEST.preprocessing
+SIZE = PREPROCESSING.size
 TARGETS = [scored.target for scored in MANIFEST.classes]
 #: Patches along a side.
 GRID = 24
@@ -44,7 +45,7 @@ def even() -> NDArray[np.float16]:
 
 
 def model_output(
-    letterbox: Letterbox,
+    placement: Placement,
     attention: Mapping[str, NDArray[np.float16]] | None = None,
     regions: Mapping[Segment, Box] | None = None,
 ) -> ModelOutput:
@@ -53,7 +54,7 @@ def model_output(
     x, y = np.meshgrid(centres, centres)
     dense = np.full((len(MANIFEST.channels), _CELLS, _CELLS), -8.0)
     for segment, box in (regions or {}).items():
-        (left, top), (right, bottom) = letterbox.to_model(np.array([box[:2], box[2:]]))
+        (left, top), (right, bottom) = placement.to_model(np.array([box[:2], box[2:]]))
         inside = np.minimum.reduce([x - left, right - x, y - top, bottom - y])
         dense[MANIFEST.channels.index(segment)] = np.clip(inside, -8, 8)
     logits = [4.0 if target == "endotracheal_tube.presence" else -4.0 for target in TARGETS]

@@ -6,9 +6,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.pictures.synthetic import GRID, SIZE, even, hot_patch
+from schemas.preprocessing import Fit
+from tests.pictures.synthetic import GRID, PREPROCESSING, SIZE, even, hot_patch
 from workers.evidence import SCALE, palette, peak, share_on_image, strength
-from workers.letterbox import Letterbox
+from workers.placement import Placement
 
 _PATCH = SIZE / GRID
 _LENGTHS = st.integers(30, 4000)
@@ -28,34 +29,34 @@ VISIONS = {
 }
 
 
-def size_of(letterbox: Letterbox) -> tuple[int, int]:
+def size_of(placement: Placement) -> tuple[int, int]:
     """Width and height of a map, with a longest side of 256."""
-    factor = 256 / max(letterbox.rows, letterbox.columns)
-    return max(1, round(letterbox.columns * factor)), max(1, round(letterbox.rows * factor))
+    factor = 256 / max(placement.rows, placement.columns)
+    return max(1, round(placement.columns * factor)), max(1, round(placement.rows * factor))
 
 
 @settings(deadline=None)
 @given(_LENGTHS, _LENGTHS, st.integers(0, GRID - 1), st.integers(0, GRID - 1))
 def test_a_hot_patch_glows_at_its_place_on_the_image(rows: int, columns: int, row: int, column: int) -> None:
-    letterbox = Letterbox(rows, columns, SIZE)
+    placement = Placement.of(rows, columns, PREPROCESSING)
     centre = np.array([[(column + 0.5) * _PATCH, (row + 0.5) * _PATCH]])
     # All of the patch lies on the image.
     assume(
-        letterbox.left <= centre[0, 0] - _PATCH / 2 and centre[0, 0] + _PATCH / 2 <= letterbox.left + letterbox.width
+        placement.left <= centre[0, 0] - _PATCH / 2 and centre[0, 0] + _PATCH / 2 <= placement.left + placement.width
     )
-    assume(letterbox.top <= centre[0, 1] - _PATCH / 2 and centre[0, 1] + _PATCH / 2 <= letterbox.top + letterbox.height)
-    width, height = size_of(letterbox)
+    assume(placement.top <= centre[0, 1] - _PATCH / 2 and centre[0, 1] + _PATCH / 2 <= placement.top + placement.height)
+    width, height = size_of(placement)
     attention = hot_patch(row, column)
-    places = strength(attention, letterbox, width, height)
+    places = strength(attention, placement, width, height)
     assert places.shape == (height, width)
     y, x = np.nonzero(places == places.max())
     found = np.array([x.mean() + 0.5, y.mean() + 0.5]) * [columns / width, rows / height]
-    expected = letterbox.to_image(centre)[0]
+    expected = placement.to_image(centre)[0]
     # A pixel of the map; a patch at the edge of the input glows up to that edge.
     outermost = {row, column} & {0, GRID - 1}
     tolerance = (0.6 / GRID if outermost else 1.5 / 256) * max(rows, columns)
     assert np.abs(found - expected).max() < tolerance
-    highest = peak(attention, letterbox)
+    highest = peak(attention, placement)
     assert (highest.at.x, highest.at.y) == pytest.approx(tuple(expected))
     assert highest.height == pytest.approx(100, rel=1e-3)
 
@@ -64,46 +65,59 @@ def test_a_hot_patch_glows_at_its_place_on_the_image(rows: int, columns: int, ro
     ("rows", "columns"), [(2048, 1706), (1706, 2048), (3000, 40), (40, 3000), (1, 5000), (5000, 1)]
 )
 def test_the_peak_is_on_the_image_however_little_of_the_input_that_is(rows: int, columns: int) -> None:
-    letterbox = Letterbox(rows, columns, SIZE)
+    placement = Placement.of(rows, columns, PREPROCESSING)
     generator = np.random.default_rng(0)
     attention = generator.dirichlet(np.ones(GRID**2)).reshape(GRID, GRID).astype(np.float16)
-    width, height = size_of(letterbox)
-    assert strength(attention, letterbox, width, height).shape == (height, width)
-    at = peak(attention, letterbox).at
+    width, height = size_of(placement)
+    assert strength(attention, placement, width, height).shape == (height, width)
+    at = peak(attention, placement).at
     assert 0 <= at.x <= columns and 0 <= at.y <= rows
-    assert 0 < share_on_image(attention, letterbox) < 1
+    assert 0 < share_on_image(attention, placement) < 1
 
 
 def test_the_share_on_the_image_leaves_out_the_bars() -> None:
-    assert share_on_image(even(), Letterbox(100, 100, SIZE)) == pytest.approx(1)
-    assert share_on_image(even(), Letterbox(100, 50, SIZE)) == pytest.approx(0.5)
-    beside = Letterbox(1000, 250, SIZE)
+    assert share_on_image(even(), Placement.of(100, 100, PREPROCESSING)) == pytest.approx(1)
+    assert share_on_image(even(), Placement.of(100, 50, PREPROCESSING)) == pytest.approx(0.5)
+    beside = Placement.of(1000, 250, PREPROCESSING)
     assert share_on_image(hot_patch(12, 0, 10_000), beside) < 0.05
     assert peak(hot_patch(12, 0, 10_000), beside).height == pytest.approx(1, abs=0.01)
 
 
+def test_where_a_crop_shows_the_model_nothing_there_is_no_evidence() -> None:
+    cropping = PREPROCESSING.model_copy(update={"fit": Fit.CENTRE_CROP})
+    placement = Placement.of(512, 256, cropping)
+    attention = hot_patch(0, 12)  # at the upper edge of what is seen: a quarter down the image
+    places = strength(attention, placement, 128, 256)
+    assert places.shape == (256, 128)
+    assert places[:64].max() == places[192:].max() == 0
+    assert np.unravel_index(places.argmax(), places.shape)[0] in range(64, 70)
+    highest = peak(attention, placement)
+    assert (highest.at.x, highest.at.y) == pytest.approx((12.5 * 256 / GRID, 128 + 0.5 * 256 / GRID))
+    assert share_on_image(attention, placement) == pytest.approx(1)
+
+
 def test_attention_without_focus_is_not_shown_at_all() -> None:
-    letterbox = Letterbox(500, 400, SIZE)
-    assert strength(even(), letterbox, 205, 256).max() == 0
-    assert strength(hot_patch(12, 12, SCALE.lowest), letterbox, 205, 256).max() <= 1
+    placement = Placement.of(500, 400, PREPROCESSING)
+    assert strength(even(), placement, 205, 256).max() == 0
+    assert strength(hot_patch(12, 12, SCALE.lowest), placement, 205, 256).max() <= 1
     opacities = palette()[1]
     assert opacities[0] == 0
 
 
 def test_more_focus_glows_more_on_one_scale_for_all_maps() -> None:
-    letterbox = Letterbox(500, 400, SIZE)
+    placement = Placement.of(500, 400, PREPROCESSING)
     heights = [2.5, 4.0, 8.0, 16.0, 32.0, 64.0]
-    brightest = [int(strength(hot_patch(12, 12, height), letterbox, 205, 256).max()) for height in heights]
+    brightest = [int(strength(hot_patch(12, 12, height), placement, 205, 256).max()) for height in heights]
     assert brightest == sorted(set(brightest))
-    assert int(strength(hot_patch(12, 12, 500), letterbox, 205, 256).max()) >= 253
+    assert int(strength(hot_patch(12, 12, 500), placement, 205, 256).max()) >= 253
 
 
 def test_equal_places_have_equal_colours_whatever_the_grid() -> None:
     coarse, fine = np.full((8, 8), 1 / 64), np.full((32, 32), 1 / 1024)
     coarse[4, 4] = 10 / 64
     fine[16:20, 16:20] = 10 / 1024
-    letterbox = Letterbox(256, 256, 256)
-    first, second = (strength(each, letterbox, 256, 256) for each in (coarse, fine))
+    placement = Placement.of(256, 256, PREPROCESSING.model_copy(update={"size": 256}))
+    first, second = (strength(each, placement, 256, 256) for each in (coarse, fine))
     assert abs(int(first.max()) - int(second[144, 144])) <= 8
 
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
-from schemas.codes import Segment
+from schemas.codes import Finding, Segment
 from schemas.errors import BundleError, ObjectMissingError, PixelDataError
 from schemas.pictures import PIXELS, PREVIEW, THUMBNAIL, evidence_name, mask_name
 from schemas.result import EngineReference
@@ -18,6 +18,7 @@ from schemas.settings import ResultObject, SegmentationGeometry
 from tests.pictures.synthetic import (
     GRID,
     MANIFEST,
+    PREPROCESSING,
     SIZE,
     TARGETS,
     Drawn,
@@ -28,8 +29,8 @@ from tests.pictures.synthetic import (
 )
 from tests.support.phantoms import phantom, write_phantom
 from workers.assembly import AssemblyRequest, ImageRequest, assemble
-from workers.letterbox import Letterbox
 from workers.pictures import PicturesRequest, draw_pictures
+from workers.placement import Placement
 from workers.results.overlay import colour_of
 from workers.results.source import ImageIdentity, ReportIdentity, tracking_keys
 
@@ -54,8 +55,8 @@ def ramp(rows: int, columns: int) -> NDArray[np.float32]:
 
 
 def draw(path: Path, rows: int, columns: int) -> Drawn:
-    letterbox = Letterbox(rows, columns, SIZE)
-    return drawn(path, model_output(letterbox, regions=regions(rows, columns)))
+    placement = Placement.of(rows, columns, PREPROCESSING)
+    return drawn(path, model_output(placement, regions=regions(rows, columns)))
 
 
 def test_equal_input_gives_equal_bytes_and_members_are_stored_as_they_are(tmp_path: Path) -> None:
@@ -141,16 +142,16 @@ def test_tiny_huge_and_oblong_images_are_drawn(tmp_path: Path, rows: int, column
 def test_the_evidence_picture_laid_over_the_image_glows_where_the_head_looked(
     tmp_path: Path, rows: int, columns: int, row: int, column: int
 ) -> None:
-    letterbox = Letterbox(rows, columns, SIZE)
+    placement = Placement.of(rows, columns, PREPROCESSING)
     target = TARGETS[2]
-    output = model_output(letterbox, {target: hot_patch(row, column)})
+    output = model_output(placement, {target: hot_patch(row, column)})
     found = drawn(write_image(tmp_path / "a.dcm", ramp(rows, columns)), output)
     picture = found.rgba(evidence_name(target))
     opacity = picture[..., 3].astype(float)
     y, x = np.nonzero(opacity > 0.8 * opacity.max())
     at = np.array([x.mean() + 0.5, y.mean() + 0.5]) * [columns / picture.shape[1], rows / picture.shape[0]]
     patch = SIZE / GRID
-    expected = letterbox.to_image(np.array([[(column + 0.5) * patch, (row + 0.5) * patch]]))[0]
+    expected = placement.to_image(np.array([[(column + 0.5) * patch, (row + 0.5) * patch]]))[0]
     assert np.abs(at - expected).max() < 0.01 * max(rows, columns)
     (entry,) = [each for each in found.index.evidence if each.target == target]
     assert (entry.at.x, entry.at.y) == pytest.approx(tuple(expected))
@@ -163,8 +164,8 @@ def test_the_evidence_picture_laid_over_the_image_glows_where_the_head_looked(
 @pytest.mark.parametrize(("rows", "columns"), [(512, 400), (2048, 1706), (700, 1000)])
 def test_masks_are_those_of_the_segmentation(tmp_path: Path, rows: int, columns: int) -> None:
     header = write_phantom(tmp_path / "a.dcm", seed=11, rows=rows, columns=columns)
-    letterbox = Letterbox(rows, columns, SIZE)
-    output = model_output(letterbox, regions=regions(rows, columns))
+    placement = Placement.of(rows, columns, PREPROCESSING)
+    output = model_output(placement, regions=regions(rows, columns))
     found = drawn(tmp_path / "a.dcm", output)
     for segment, mask in segmented(tmp_path / "a.dcm", header, output.to_bytes()).items():
         picture = found.rgba(mask_name(segment))
@@ -185,9 +186,28 @@ def test_masks_are_those_of_the_segmentation(tmp_path: Path, rows: int, columns:
         assert line.max() == 255
 
 
+def test_of_a_film_with_bars_masks_and_evidence_lie_where_the_film_does(tmp_path: Path) -> None:
+    def barred(dataset: Dataset) -> None:
+        film = np.pad(dataset.pixel_array, ((40, 24), (16, 100)), constant_values=4095)
+        dataset.Rows, dataset.Columns = film.shape
+        dataset.PixelPaddingValue = 4095
+        dataset.PixelData = film.tobytes()
+
+    plain = write_phantom(tmp_path / "plain.dcm", seed=11)
+    wide = write_phantom(tmp_path / "barred.dcm", seed=11, change=barred)
+    output = model_output(Placement.of(512, 512, PREPROCESSING), {TARGETS[0]: hot_patch(5, 7)}, regions(512, 512))
+    own = segmented(tmp_path / "plain.dcm", plain, output.to_bytes())
+    found = segmented(tmp_path / "barred.dcm", wide, output.to_bytes())
+    assert found.keys() == own.keys()
+    for segment, mask in own.items():
+        np.testing.assert_array_equal(found[segment], np.pad(mask, ((40, 24), (16, 100))))
+    first, second = (drawn(tmp_path / name, output).index.evidence[0].at for name in ("plain.dcm", "barred.dcm"))
+    assert (second.x - first.x, second.y - first.y) == pytest.approx((16, 40))
+
+
 def segmented(path: Path, header: Dataset, output: bytes) -> dict[Segment, NDArray[np.bool_]]:
     """The masks of the Segmentation object that the result has."""
-    identity = ImageIdentity("2.25.1", "2.25.2", "2.25.3", "2.25.4", dict.fromkeys(tracking_keys(), "2.25.5"))
+    identity = ImageIdentity("2.25.1", "2.25.2", "2.25.3", "2.25.4", dict.fromkeys(tracking_keys(Finding), "2.25.5"))
     request = AssemblyRequest(
         study_instance_uid=header.StudyInstanceUID,
         version=1,
@@ -225,7 +245,7 @@ def test_broken_input_is_named(tmp_path: Path) -> None:
 
     write_phantom(tmp_path / "good.dcm", seed=11)
     write_phantom(tmp_path / "torn.dcm", seed=11, change=torn)
-    output = model_output(Letterbox(512, 512, SIZE))
+    output = model_output(Placement.of(512, 512, PREPROCESSING))
     with pytest.raises(PixelDataError):
         drawn(tmp_path / "torn.dcm", output)
     with pytest.raises(ObjectMissingError):
@@ -242,7 +262,7 @@ def test_broken_input_is_named(tmp_path: Path) -> None:
 
 def test_an_image_of_usual_size_is_drawn_within_a_fraction_of_a_second_and_small(tmp_path: Path) -> None:
     write_phantom(tmp_path / "a.dcm", seed=11, rows=2048, columns=1706)
-    output = model_output(Letterbox(2048, 1706, SIZE), regions=regions(2048, 1706))
+    output = model_output(Placement.of(2048, 1706, PREPROCESSING), regions=regions(2048, 1706))
     drawn(tmp_path / "a.dcm", output)
     started = process_time()
     found = drawn(tmp_path / "a.dcm", output)

@@ -3,10 +3,10 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,20 +22,22 @@ from node.ledger_report import recent_problems
 from node.object_store import FolderObjectStore
 from node.queue import ANALYSIS
 from node.received import read_received
-from node.reception import ReceptionDesk, ServedBundle
+from node.reception import ReceptionDesk
 from node.sweep import Sweep
 from schemas.errors import WorkerProcessLostError
 from schemas.settings import Settings, WorkerSettings, WorkSettings
-from schemas.tables import Inference, Instance, Picture, Result, ResultImage, Study, WorkState
+from schemas.tables import Bundle, BundleState, Inference, Instance, Picture, Result, ResultImage, Study, WorkState
 from tests.conftest import Mode
-from tests.pictures.synthetic import MANIFEST, SIZE, Drawn, model_output
+from tests.pictures.synthetic import MANIFEST, PREPROCESSING, Drawn, model_output
 from tests.support.phantoms import write_phantom
 from tests.support.processes import wait_for
 from workers import tasks as tasks_module
-from workers.letterbox import Letterbox
-from workers.output import ModelOutput
+from workers.engine_messages import Ready
+from workers.engine_queue import Computed
 from workers.pictures import PicturesRequest, draw_pictures
+from workers.placement import Placement
 from workers.processes import Processes
+from workers.serving import Served
 from workers.tasks import Tasks
 
 DIGEST = "d" * 64
@@ -75,10 +77,21 @@ class _Here:
 class _Engine:
     """Sees the same in every image."""
 
-    ready = SimpleNamespace(device="cpu", precision="float32")
+    def run(self, image: NDArray[Any], priority: int) -> Computed:
+        by = Ready(name="torch", device="cpu", precision="float32", bundle_digest=DIGEST)
+        return Computed(model_output(Placement.of(300, 300, PREPROCESSING)), by)
 
-    def run(self, image: NDArray[Any], priority: int) -> ModelOutput:
-        return model_output(Letterbox(300, 300, SIZE))
+
+class _Serving:
+    """Serves the one bundle, without a process."""
+
+    @contextmanager
+    def hold(self) -> Iterator[dict[str, Served]]:
+        engine: Any = _Engine()
+        yield {DIGEST: Served(DIGEST, MANIFEST, engine, [])}
+
+    def digests(self) -> list[str]:
+        return [DIGEST]
 
 
 @dataclass
@@ -93,12 +106,12 @@ class Worker:
     def tasks(self, processes: object = None, settings: Settings = SETTINGS) -> Tasks:
         pool: Any = processes or _Here(self.events)
         publisher: Any = _Hints()
-        engine: Any = _Engine()
-        return Tasks(settings, self.ledger, self.store, publisher, pool, engine, MANIFEST, DIGEST)
+        serving: Any = _Serving()
+        return Tasks(settings, self.ledger, self.store, publisher, pool, serving)
 
     def receive(self, path: Path) -> Dataset:
         """Take the file in as a receiver does, and close its study."""
-        desk = ReceptionDesk(self.ledger, self.store, SETTINGS, ServedBundle(DIGEST, MANIFEST.population))
+        desk = ReceptionDesk(self.ledger, self.store, SETTINGS)
         arrived = self.store.incoming / path.name
         arrived.write_bytes(path.read_bytes())
         desk.take(read_received(arrived), "TEST", monotonic())
@@ -133,6 +146,15 @@ class Worker:
 def worker(mode: Mode, tmp_path: Path) -> Iterator[Worker]:
     ledger = Ledger(mode.ledger_url() or f"sqlite:///{tmp_path}/ledger.db")
     upgrade(ledger)
+    bundle = Bundle(
+        digest=DIGEST,
+        name=MANIFEST.name,
+        version=MANIFEST.version,
+        state=BundleState.ACTIVE,
+        manifest=MANIFEST.model_dump_json(),
+        registered_at=now(),
+    )
+    ledger.write(lambda session: session.add(bundle))
     yield Worker(ledger, FolderObjectStore(tmp_path / "objects"))
     ledger.close()
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from schemas.bundle import Architecture, DenseHead, GloriHead, Manifest, Population, ScoredClass
 from schemas.codes import DistanceBasis, Finding, Landmark, Segment, TubePosition
 from schemas.errors import BundleError
-from schemas.preprocessing import Preprocessing
+from schemas.preprocessing import Fit, Preprocessing
+from workers.bars import Area
 from workers.interpret import Interpretation, interpret
-from workers.letterbox import Letterbox
 from workers.output import ModelOutput
+from workers.placement import Placement
 from workers.spacing import NO_SPACING, Spacing
 
 _SIZE, _STRIDE = 512, 4
@@ -49,8 +50,8 @@ Points = NDArray[np.float64]
 class _Picture:
     """A model output with things drawn into its dense maps at image coordinates."""
 
-    def __init__(self, rows: int, columns: int) -> None:
-        self.letterbox = Letterbox(rows, columns, _SIZE)
+    def __init__(self, rows: int, columns: int, placement: Placement | None = None) -> None:
+        self.placement = placement or Placement.of(rows, columns, MANIFEST.preprocessing)
         cells = _SIZE // _STRIDE
         self.dense = np.full((len(_CHANNELS), cells, cells), -8.0)
         centres = (np.arange(cells) + 0.5) * _STRIDE
@@ -58,14 +59,14 @@ class _Picture:
         self.logits = np.array([-2.0, 3.0, -3.0])
 
     def landmark(self, channel: Landmark, point: Points, height: float = 0.95, sigma: float = 7.0) -> None:
-        x, y = self.letterbox.to_model(point[None])[0]
+        x, y = self.placement.to_model(point[None])[0]
         heat = height * np.exp(-0.5 * ((self.x - x) ** 2 + (self.y - y) ** 2) / sigma**2)
         drawn = np.log(np.maximum(heat, 1e-4) / (1 - heat))
         index = _CHANNELS.index(channel)
         self.dense[index] = np.maximum(self.dense[index], drawn)
 
     def tube(self, line: Points, half_width: float = 7.0) -> None:
-        model = self.letterbox.to_model(line)
+        model = self.placement.to_model(line)
         distance = np.full(self.x.shape, np.inf)
         for start, end in pairwise(model):
             along = end - start
@@ -77,7 +78,7 @@ class _Picture:
         self.dense[_CHANNELS.index(Segment.ENDOTRACHEAL_TUBE)] = np.clip(half_width - distance, -8, 8)
 
     def region(self, segment: Segment, centre: Points, radius: float) -> None:
-        x, y = self.letterbox.to_model(centre[None])[0]
+        x, y = self.placement.to_model(centre[None])[0]
         index = _CHANNELS.index(segment)
         disc = np.clip(radius - np.hypot(self.x - x, self.y - y), -8, 8)
         self.dense[index] = np.maximum(self.dense[index], disc)
@@ -88,7 +89,8 @@ class _Picture:
             np.full((3, 2, 2), 0.25, np.float16),
             self.dense.astype(np.float16),
         )
-        return interpret(output, MANIFEST, self.letterbox, spacing)
+        manifest = MANIFEST.model_copy(update={"preprocessing": self.placement.preprocessing})
+        return interpret(output, manifest, self.placement, spacing)
 
 
 def _line(rows: int, columns: int) -> tuple[Points, Points]:
@@ -135,6 +137,61 @@ def test_tip_carina_and_course_are_found_within_one_model_pixel(rows: int, colum
     assert tube.tip_to_carina is not None
     assert tube.tip_to_carina.pixels == pytest.approx(carina[1] - line[-1][1], abs=2 * model_pixel)
     assert tube.tip_to_carina.millimetres == pytest.approx(tube.tip_to_carina.pixels * 0.14)
+
+
+def _placed(rows: int, columns: int, fit: Fit, area: Area | None = None) -> Placement:
+    return Placement.of(rows, columns, MANIFEST.preprocessing.model_copy(update={"fit": fit}), area)
+
+
+@pytest.mark.parametrize(
+    "placement",
+    [
+        _placed(1000, 800, Fit.CENTRE_CROP),
+        _placed(800, 1000, Fit.CENTRE_CROP),
+        _placed(1000, 600, Fit.SQUASH),
+        _placed(1000, 800, Fit.LETTERBOX, Area(60, 120, 800, 990)),
+        _placed(1000, 800, Fit.CENTRE_CROP, Area(60, 20, 800, 990)),
+    ],
+    ids=["crop", "crop across", "squash", "bars", "crop within bars"],
+)
+def test_points_are_the_images_own_however_it_was_placed(placement: Placement) -> None:
+    picture = _Picture(placement.rows, placement.columns, placement)
+    line, carina = _line(placement.rows, placement.columns)
+    picture.tube(line)
+    picture.landmark(Landmark.ENDOTRACHEAL_TUBE_TIP, line[-1])
+    picture.landmark(Landmark.CARINA, carina)
+    (tube,) = picture.interpreted().tubes
+    model_pixel = max(placement.area.rows / placement.height, placement.area.columns / placement.width)
+    assert tube.tip is not None
+    assert tube.carina is not None
+    assert np.hypot(tube.tip.x - line[-1][0], tube.tip.y - line[-1][1]) < model_pixel
+    assert np.hypot(tube.carina.x - carina[0], tube.carina.y - carina[1]) < model_pixel
+    course = np.array([[point.x, point.y] for point in tube.course])
+    assert (course >= placement.seen[0]).all()
+    assert (course <= placement.seen[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("placement", "seen"),
+    [
+        (_placed(1000, 800, Fit.CENTRE_CROP), (slice(100, 900), slice(0, 800))),
+        (_placed(1000, 800, Fit.LETTERBOX, Area(60, 120, 800, 990)), (slice(120, 990), slice(60, 800))),
+    ],
+    ids=["crop", "bars"],
+)
+def test_nothing_is_outlined_or_located_where_the_model_saw_nothing(
+    placement: Placement, seen: tuple[slice, slice]
+) -> None:
+    picture = _Picture(1000, 800, placement)
+    picture.dense[_CHANNELS.index(Segment.HEART)] = 8.0
+    # Beside the image and at its very edge.
+    picture.landmark(Landmark.CARINA, np.array([400.0, seen[0].stop + 5.0]), sigma=4.0)
+    found = picture.interpreted()
+    heart = found.masks[Segment.HEART]
+    assert heart[seen].all()
+    assert heart.sum() == heart[seen].size
+    carina = found.tubes[0].carina
+    assert carina is None or carina.y <= seen[0].stop
 
 
 def _tube_at(distance_mm: float, spacing: Spacing = _CALIBRATED) -> _Picture:
@@ -269,19 +326,24 @@ def test_a_class_without_operating_point_is_undetermined() -> None:
     output = ModelOutput(
         picture.logits.astype(np.float32), np.zeros((3, 1, 1), np.float16), picture.dense.astype(np.float16)
     )
-    (finding,) = interpret(output, manifest, picture.letterbox, NO_SPACING).findings
+    (finding,) = interpret(output, manifest, picture.placement, NO_SPACING).findings
     assert (finding.present, finding.operating_point) == (None, None)
 
 
 def test_an_output_of_another_bundle_is_refused() -> None:
     output = ModelOutput(np.zeros(2, np.float32), np.zeros((2, 1, 1), np.float16), np.zeros((6, 128, 128), np.float16))
     with pytest.raises(BundleError, match="2 logits"):
-        interpret(output, MANIFEST, Letterbox(500, 500, _SIZE), NO_SPACING)
+        interpret(output, MANIFEST, Placement.of(500, 500, MANIFEST.preprocessing), NO_SPACING)
     output = ModelOutput(np.zeros(3, np.float32), np.zeros((3, 1, 1), np.float16), np.zeros((6, 64, 64), np.float16))
     with pytest.raises(BundleError, match="64"):
-        interpret(output, MANIFEST, Letterbox(500, 500, _SIZE), NO_SPACING)
+        interpret(output, MANIFEST, Placement.of(500, 500, MANIFEST.preprocessing), NO_SPACING)
     with pytest.raises(BundleError, match="256"):
-        interpret(output, MANIFEST, Letterbox(500, 500, 256), NO_SPACING)
+        interpret(
+            output,
+            MANIFEST,
+            Placement.of(500, 500, MANIFEST.preprocessing.model_copy(update={"size": 256})),
+            NO_SPACING,
+        )
 
 
 @settings(max_examples=30, deadline=None)

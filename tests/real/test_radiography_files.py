@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 
 from node.received import read_received
-from node.routing import RouteReason, route
+from node.routing import RoutedBundle, RouteReason, route
 from schemas.bundle import Population
 from schemas.codes import DistanceBasis
 from schemas.errors import PixelDataError
+from schemas.preprocessing import PROFILES
 from tests.pixels.films import shown_by_dcmtk
 from tests.real.radiography import EXPECTED, FOLDER
-from workers.letterbox import Letterbox
 from workers.pixels import read_header, read_pixels
+from workers.placement import Placement
 from workers.spacing import image_spacing
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"the real files are not at hand ({FOLDER})")
@@ -29,7 +30,8 @@ def test_the_table_names_every_radiography_file() -> None:
 def test_each_file_is_routed_and_read_as_expected(file: str) -> None:
     expected = EXPECTED[file]
     received = read_received(FOLDER / file)
-    decision = route(received.header, Population(minimum_age_years=18), has_pixel_data=received.has_pixel_data)
+    bundle = RoutedBundle("digest", "model", Population(minimum_age_years=18))
+    decision = route(received.header, [bundle], has_pixel_data=received.has_pixel_data)
     assert decision.reason is expected.reason, decision.explanation
     if not expected.readable:
         with pytest.raises(PixelDataError, match="sender"):
@@ -48,7 +50,7 @@ def test_each_file_is_routed_and_read_as_expected(file: str) -> None:
 def test_lungs_are_darker_than_mediastinum_and_abdomen(file: str) -> None:
     pixels = read_pixels(FOLDER / file)
     rows, columns = pixels.shape
-    film = Letterbox(rows, columns, 256).apply(pixels)
+    film = Placement.of(rows, columns, PROFILES["letterbox"].model_copy(update={"size": 256})).apply(pixels)
     right_lung, spine, abdomen = film[80:130, 50:90], film[80:160, 115:135], film[225:245, 60:110]
     assert right_lung.mean() < spine.mean() - 0.05
     assert right_lung.mean() < abdomen.mean() - 0.05

@@ -16,7 +16,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
 )
 
-from schemas.codes import NOT_FOR_CLINICAL_USE, Device, DistanceBasis, Finding, Segment, TubePosition
+from schemas.codes import CXR_LT, NOT_FOR_CLINICAL_USE, Device, DistanceBasis, Finding, Segment, TubePosition
 from schemas.result import (
     BundleReference,
     EngineReference,
@@ -37,6 +37,14 @@ ROWS, COLUMNS = 250, 205
 CONTENT_TIME = datetime(2026, 11, 22, 14, 30, 5, 250000)
 BUNDLE = BundleReference(name="phantom-chest", version="1.0", digest="ab" * 32, cleared_for_clinical_use=False)
 STUDY_UID = str(derived_uid("test", "study"))
+#: Of an ordinary image; a report of all that can be said takes three times as long to build.
+FINDINGS = (
+    Finding.PLEURAL_EFFUSION,
+    Finding.PNEUMOTHORAX,
+    Finding.CONSOLIDATION,
+    Finding.CARDIOMEGALY,
+    Finding.NODULE,
+)
 
 
 def dx_header(name: str = "a", /, **changes: Any) -> Dataset:
@@ -122,6 +130,20 @@ def finding(finding: Finding, present: bool, calibrated: bool = False) -> Findin
     )
 
 
+def forty(present: Sequence[Finding] = (), operating_point: float | None = None) -> list[FindingResult]:
+    """All findings of the published head; without an operating point what is not `present` is undetermined."""
+    return [
+        FindingResult(
+            finding=each,
+            score=0.95 if each in present else 0.4 - number / 100,
+            operating_point=0.5 if each in present else operating_point,
+            calibrated=False,
+            present=True if each in present else None if operating_point is None else False,
+        )
+        for number, each in enumerate(CXR_LT)
+    ]
+
+
 def tube(basis: DistanceBasis = DistanceBasis.DETECTOR_PLANE, rows: int = ROWS, columns: int = COLUMNS) -> TubeResult:
     x = columns * 0.5
     return TubeResult(
@@ -155,7 +177,7 @@ def image_result(
         sop_instance_uid=header.SOPInstanceUID,
         rows=rows,
         columns=columns,
-        findings=[finding(each, each in present, each is Finding.NODULE) for each in Finding],
+        findings=[finding(each, each in present, each is Finding.NODULE) for each in FINDINGS],
         tubes=[tube(rows=rows, columns=columns)] if tubes is None else list(tubes),
         segments=[SegmentResult(segment=segment, pixels=1) for segment in Segment],
     )
@@ -176,7 +198,7 @@ def source(
             segmentation_series_instance_uid=derived_uid(uid, "seg series"),
             secondary_capture_sop_instance_uid=derived_uid(uid, "sc"),
             secondary_capture_series_instance_uid=derived_uid(uid, "sc series"),
-            tracking_uids={key: derived_uid(uid, key) for key in tracking_keys()},
+            tracking_uids={key: derived_uid(uid, key) for key in tracking_keys(Finding)},
         ),
     )
 

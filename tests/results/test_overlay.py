@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from schemas.codes import NOT_FOR_CLINICAL_USE
+from schemas.codes import CXR_LT, NOT_FOR_CLINICAL_USE, Finding
 from schemas.result import ImageResult
-from tests.results.sources import BUNDLE, CONTENT_TIME, dx_header, image_result, masks, received, source
+from tests.results.sources import BUNDLE, CONTENT_TIME, dx_header, forty, image_result, masks, received, source
 from workers.results.equipment import part10_bytes
+from workers.results.legend import finding_lines
 from workers.results.overlay import draw_overlay
 from workers.results.secondary_capture import MAXIMUM_SIDE, build_secondary_capture
 
@@ -25,6 +26,34 @@ def test_most_of_the_image_stays_as_it_is(rows: int, columns: int) -> None:
     assert changed.any()
     if rows > 100:
         assert changed.mean() < 0.15
+
+
+@pytest.mark.parametrize("operating_point", [None, 0.99])
+@pytest.mark.parametrize(("rows", "columns"), [(256, 256), (1024, 840), (2500, 2048)])
+def test_the_legend_of_forty_findings_leaves_half_of_the_image_free(
+    rows: int, columns: int, operating_point: float | None
+) -> None:
+    pixels = np.full((rows, columns), 0.4, dtype=np.float32)
+    every = forty(list(Finding)[:12], operating_point)
+    result = image_result(dx_header(Rows=rows, Columns=columns)).model_copy(update={"findings": every})
+    changed = (draw_overlay(pixels, result, {}, "") != 102).any(axis=2)
+    legend_rows = changed[:, : columns // 3].any(axis=1)
+    # It fits into the picture, with a margin all around.
+    assert not changed[0, : columns // 3].any() and not changed[-1].any()
+    assert 0.1 < legend_rows.mean() <= 0.55
+
+
+def test_what_has_no_room_in_the_legend_is_counted() -> None:
+    undetermined = [line.text for line in finding_lines(forty(), 10)]
+    assert undetermined == ["Lymphadenopathy", "Atelectasis", "Azygos lobe", "and 37 more: undetermined"]
+    present = finding_lines(forty([Finding.NORMAL, Finding.PNEUMOTHORAX], 0.5), 4)
+    assert [line.text for line in present] == ["Pneumothorax", "Normal", "Lymphadenopathy", "and 37 more: absent"]
+    assert [line.marked for line in present] == [True, False, False, False]
+    assert [line.value for line in present] == ["0.95", "0.95", "0.40", ""]
+    assert [line.text for line in finding_lines([*forty()[:6], *forty(CXR_LT)[6:18]], 10)][-1] == (
+        "and 9 more: 3 present, 6 undetermined"
+    )
+    assert len(finding_lines(forty()[:5], 10)) == 5
 
 
 def test_tip_and_course_are_where_the_result_has_them() -> None:

@@ -3,6 +3,7 @@
 import io
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import highdicom
 import numpy as np
@@ -17,9 +18,11 @@ from tests.results.sources import (
     ABSENT_TUBE,
     BUNDLE,
     CONTENT_TIME,
+    FINDINGS,
     STUDY_UID,
     dx_header,
     finding,
+    forty,
     image_result,
     received,
     report_identity,
@@ -140,9 +143,46 @@ def test_what_no_operating_point_decides_is_undetermined() -> None:
     assert set(numbers(item)) == {"MODEL_SCORE"}
 
 
+def test_all_forty_findings_are_in_the_report_each_with_a_region_the_pressing_ones_first() -> None:
+    header = dx_header()
+    present = [Finding.NORMAL, Finding.KYPHOSIS, Finding.CARDIOMEGALY, Finding.PNEUMOTHORAX, Finding.SUPPORT_DEVICES]
+    result = image_result(header, tubes=[]).model_copy(update={"findings": forty(present)})
+    report = report_of(source(header, result))
+    items = groups(report)
+    # OHIF's viewport stays black for a report with a group that has no region.
+    assert all(any(each.ValueType == "SCOORD" for each in item.ContentSequence) for item in items)
+    assert [item.ContentSequence[0].TextValue.removesuffix(" (evaluated region)") for item in items][:6] == [
+        "Pneumothorax",
+        "Cardiomegaly",
+        "Kyphosis",
+        "Normal",
+        "Support devices",
+        "Lymphadenopathy",
+    ]
+    assert len(items) == 40
+    categories = [evaluations(item).get("ACTIONABLE") for item in items]
+    assert categories == ["RID49481", "RID49482", *[None] * 38]
+    said = [each.TextValue for each in child(report, EVALUATIONS).ContentSequence if each.ValueType == "TEXT"]
+    assert said[1:] == [
+        "Not assessed, for want of an operating point: "
+        "lymphadenopathy, atelectasis, azygos lobe, calcification of aorta and 31 more."
+    ]
+
+
+def test_a_normal_chest_and_devices_are_no_findings_of_the_study() -> None:
+    header = dx_header()
+
+    def summary(present: list[Finding]) -> str:
+        result = image_result(header, tubes=[]).model_copy(update={"findings": forty(present, 0.5)})
+        return evaluations(child(report_of(source(header, result)), EVALUATIONS))["111017"]
+
+    assert summary([Finding.NORMAL, Finding.SUPPORT_DEVICES]) == summary([])
+    assert summary([Finding.NORMAL]) != summary([Finding.FISSURE])
+
+
 def test_only_a_calibrated_score_is_called_a_probability() -> None:
     report = report_of(source(dx_header()))
-    for each in Finding:
+    for each in FINDINGS:
         names = set(numbers(group(report, f"{each.code.meaning} (evaluated region)")))
         assert ("122157" in names) is (each is Finding.NODULE)
         assert ("MODEL_SCORE" in names) is (each is not Finding.NODULE)
@@ -162,6 +202,16 @@ def test_a_region_that_was_only_evaluated_says_so() -> None:
     assert heart.GraphicData != lungs.GraphicData
     corners = np.array(whole.GraphicData).reshape(-1, 2)[::2]
     assert corners.tolist() == [[0, 0], [205, 0], [205, 250], [0, 250], [0, 0]]
+
+
+def test_of_a_cropped_image_only_what_the_model_saw_counts_as_evaluated() -> None:
+    header = dx_header()
+    seen = np.array([[0.0, 20.5], [205.0, 230.0]])
+    cropped = replace(source(header, image_result(header, present=(), tubes=[ABSENT_TUBE]), {}), seen=seen)
+    for item in groups(report_of(cropped)):
+        region = next(each for each in item.ContentSequence if each.ValueType == "SCOORD")
+        corners = np.array(region.GraphicData).reshape(-1, 2)
+        assert [corners.min(axis=0).tolist(), corners.max(axis=0).tolist()] == seen.tolist()
 
 
 @pytest.mark.parametrize("points", [2, 3, 4, 5, 6])
@@ -271,9 +321,11 @@ def test_a_new_version_names_its_predecessor_and_keeps_tracking_uids() -> None:
 
 
 def test_tracking_keys_cover_all_that_is_used() -> None:
-    keys = tracking_keys()
+    keys = tracking_keys([Finding.PNEUMOTHORAX])
     assert len(set(keys)) == len(keys)
     assert {"pneumothorax", "endotracheal_tube", "endotracheal_tube.tip", "segment.right_lung"} <= set(keys)
+    # The ledger keeps a row for each: none for what the bundle does not score.
+    assert "nodule" not in keys
 
 
 def test_the_order_is_referenced() -> None:
@@ -294,7 +346,7 @@ def test_highdicom_reads_the_report_back() -> None:
     read = highdicom.sr.srread(io.BytesIO(part10_bytes(report)))
     assert isinstance(read.content, highdicom.sr.MeasurementReport)
     found = read.content.get_planar_roi_measurement_groups()
-    assert len(found) == len(Finding) + 3
+    assert len(found) == len(FINDINGS) + 3
     tip = next(each for each in found if each.tracking_identifier == "Endotracheal tube tip")
     assert tip.roi is not None
     assert tip.roi.value.tolist() == [[102.5, 90.0]]

@@ -10,7 +10,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from schemas.codes import DistanceBasis, Segment
+from schemas.codes import DistanceBasis, Finding, Segment
 from schemas.result import FailedImage, Urgency
 from schemas.settings import SegmentationGeometry
 from tests.results.sources import (
@@ -21,6 +21,7 @@ from tests.results.sources import (
     ROWS,
     cr_header,
     dx_header,
+    forty,
     image_result,
     received,
     report_identity,
@@ -115,3 +116,15 @@ def test_a_single_segment_is_valid(tmp_path: Path) -> None:
 
 def _dsrdump(path: Path) -> int:
     return subprocess.run(["dsrdump", str(path)], capture_output=True, check=False).returncode
+
+
+def test_a_report_of_forty_findings_is_valid(tmp_path: Path) -> None:
+    header = received(dx_header())
+    every = forty([Finding.NORMAL, Finding.PNEUMOTHORAX, Finding.AZYGOS_LOBE])
+    image = source(header, image_result(header).model_copy(update={"findings": every}))
+    path = tmp_path / "report.dcm"
+    path.write_bytes(part10_bytes(build_report(study([image]), [image], [], report_identity(), CONTENT_TIME)))
+    assert dciodvfy_errors(path) == []
+    assert _dsrdump(path) == 0
+    # Delivery and viewers take it at once: a kilobyte or three for each finding.
+    assert path.stat().st_size < 200_000

@@ -8,7 +8,7 @@ from pydicom.datadict import keyword_dict, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from node.routing import Route, RouteReason, route
+from node.routing import Route, RoutedBundle, RouteReason, route
 from schemas.bundle import Population
 
 _ADULTS = Population(minimum_age_years=18)
@@ -42,7 +42,7 @@ def _chest(**changes: Any) -> Dataset:
 
 
 def _routed(population: Population = _ADULTS, has_pixel_data: bool = True, **changes: Any) -> Route:
-    return route(_chest(**changes), population, has_pixel_data=has_pixel_data)
+    return route(_chest(**changes), [RoutedBundle("d", "model", population)], has_pixel_data=has_pixel_data)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,8 @@ def _headers(draw: st.DrawFn) -> Dataset:
 @settings(max_examples=400, deadline=None)
 @given(_headers(), st.booleans(), st.integers(0, 99) | st.none())
 def test_every_header_has_an_answer(header: Dataset, has_pixel_data: bool, minimum_age: int | None) -> None:
-    found = route(header, Population(minimum_age_years=minimum_age), has_pixel_data=has_pixel_data)
+    bundle = RoutedBundle("d", "model", Population(minimum_age_years=minimum_age))
+    found = route(header, [bundle], has_pixel_data=has_pixel_data)
     assert found.selected == (found.reason is RouteReason.SELECTED)
     assert found.explanation
     assert len(found.explanation) < 400

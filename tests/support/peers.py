@@ -92,7 +92,8 @@ class Postgres:
     def stop(self) -> None:
         # SIGINT is its fast shutdown; SIGTERM would wait for every connection to be closed.
         self._running.process.send_signal(signal.SIGINT)
-        self._running.process.wait(20)
+        # It writes down every database of the run first: a busy disk takes its time.
+        self._running.process.wait(120)
         self._running.stop()
 
 

@@ -9,7 +9,6 @@ from node.ledger import Ledger
 from node.object_store import FolderObjectStore
 from node.page.context import Page
 from node.page.viewer import study_link
-from schemas.bundle import bundle_folder, read_manifest
 from schemas.settings import FolderDestination, OrthancDestination, PageSettings, Settings
 from tests.support.peers import Orthanc
 from tests.support.phantoms import write_phantom
@@ -23,9 +22,7 @@ def page_of(folder: Path, *destinations: OrthancDestination | FolderDestination,
     if viewer:
         (build / "index.html").write_text("")
     settings = Settings(home=folder, destinations=list(destinations), page=PageSettings(viewer=build))
-    return Page(
-        settings, Ledger("sqlite://"), FolderObjectStore(folder / "objects"), read_manifest(bundle_folder(None))
-    )
+    return Page(settings, Ledger("sqlite://"), FolderObjectStore(folder / "objects"))
 
 
 def test_with_a_viewer_and_an_orthanc_the_study_opens_in_ohif(tmp_path: Path) -> None:

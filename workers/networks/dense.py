@@ -36,7 +36,7 @@ class DenseHead(nn.Module):
     def forward(self, features: Features) -> Tensor:
         at2, at4, at8, at16 = features.skips
         tokens = self.from_patches(torch.cat(features.patches, dim=2)).transpose(1, 2)
-        feature = self.fuse16(torch.cat([tokens.reshape(len(at16), -1, *at16.shape[2:]), at16], dim=1))
+        feature = self.fuse16(torch.cat([tokens.reshape(at16.shape[0], -1, *at16.shape[2:]), at16], dim=1))
         feature = self.fuse8(torch.cat([_twice(feature), at8], dim=1))
         feature = self.fuse4(torch.cat([_twice(feature), at4, self.from_stride2(at2)], dim=1))
         maps: Tensor = self.predict(feature)

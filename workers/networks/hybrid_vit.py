@@ -43,7 +43,7 @@ class HybridViT(Backbone):
             feature = stage(feature)
             skips.append(feature)
         tokens = feature.flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1) + self.pos_embed
+        tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1) + self.pos_embed
         last = []
         for block in self.blocks:
             tokens = block(tokens)

@@ -4,15 +4,20 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-import workers.networks.hybrid_vit  # registers its backbone with timm
+# Each registers its backbone with timm.
+import workers.networks.hybrid_vit
+import workers.networks.resnet
+import workers.networks.vit
 from schemas.bundle import DenseHead as DenseHeadManifest
-from schemas.bundle import GloriHead, Manifest
+from schemas.bundle import GloriHead, LinearHead, Manifest, PyramidGloriHead
 from schemas.errors import BundleError
 from workers.networks.dense import STRIDE, DenseHead
 from workers.networks.features import Backbone, Features, create_backbone
 from workers.networks.glori import GLoRI
+from workers.networks.glori_pyramid import PyramidGLoRI
+from workers.networks.linear import LinearProbe
 
-assert workers.networks.hybrid_vit
+assert workers.networks.hybrid_vit and workers.networks.resnet and workers.networks.vit
 
 
 class NetworkOutput(NamedTuple):
@@ -37,7 +42,7 @@ class Network(nn.Module):
                 f"the backbone takes {self.backbone.channels} channels, preprocessing gives "
                 f"{manifest.preprocessing.channels}"
             )
-        #: Gives (logits [B, K], attention [B, heads, K, N]) for Features.
+        #: Gives (logits [B, K], attention [B, heads, K, N]) for Features; `with_classes` makes it one for others.
         self.classifier = _classifier(manifest, self.backbone)
         self.dense = _dense(manifest.dense, self.backbone)
 
@@ -47,10 +52,12 @@ class Network(nn.Module):
     def heads(self, features: Features) -> NetworkOutput:
         """What the heads make of a backbone's features."""
         patches = features.patches[-1]
-        logits, attention = patches.new_zeros(len(patches), 0), patches.new_zeros(len(patches), 1, 0, patches.shape[1])
+        # shape[0], not len(): a traced network then takes any number of images.
+        images = patches.shape[0]
+        logits, attention = patches.new_zeros(images, 0), patches.new_zeros(images, 1, 0, patches.shape[1])
         if self.classifier is not None:
             logits, attention = self.classifier(features)
-        dense = patches.new_zeros(len(patches), 0, 1, 1) if self.dense is None else self.dense(features)
+        dense = patches.new_zeros(images, 0, 1, 1) if self.dense is None else self.dense(features)
         return NetworkOutput(logits, attention, dense)
 
 
@@ -71,14 +78,20 @@ def build_network(manifest: Manifest) -> Network:
         ) from error
 
 
-def _classifier(manifest: Manifest, backbone: Backbone) -> nn.Module | None:
-    head = manifest.classifier
-    if head is None:
-        return None
+def _classifier(manifest: Manifest, backbone: Backbone) -> GLoRI | PyramidGLoRI | LinearProbe | None:
     features = backbone.blocks_given * backbone.width
-    if isinstance(head, GloriHead):
-        return GLoRI(features, len(head.classes), **head.arguments)
-    raise ValueError(f"no head of the kind {head.kind}")
+    match manifest.classifier:
+        case None:
+            return None
+        case GloriHead() as head:
+            return GLoRI(features, len(head.classes), **head.arguments)
+        case PyramidGloriHead() as head:
+            return PyramidGLoRI(features, len(head.classes), **head.arguments)
+        case LinearHead() as head:
+            probe = LinearProbe(backbone.width, len(head.classes), **head.arguments)
+            if probe.blocks > backbone.blocks_given:
+                raise ValueError(f"a probe on {probe.blocks} blocks of a backbone that gives {backbone.blocks_given}")
+            return probe
 
 
 def _dense(head: DenseHeadManifest | None, backbone: Backbone) -> DenseHead | None:

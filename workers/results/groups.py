@@ -21,12 +21,15 @@ from highdicom.sr import PlanarROIMeasurementsAndQualitativeEvaluations as Plana
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
+from node.foremost import ranked
 from schemas.codes import (
     ABSENT,
     ACTIONABLE_FINDING,
     DEVICE_POSITION,
     DISTANCE_BASIS,
     EVALUATED_REGION,
+    HEART,
+    LUNG,
     MALPOSITION_SCORE,
     MODEL_SCORE,
     OPERATING_POINT,
@@ -37,7 +40,6 @@ from schemas.codes import (
     UNDETERMINED,
     Category,
     Code,
-    Finding,
     Landmark,
     Segment,
 )
@@ -46,8 +48,11 @@ from workers.results.coding import concept
 from workers.results.regions import Region, evaluated_region, line
 from workers.results.source import SourceImage, device_key, finding_key
 
-_LUNGS = (Segment.RIGHT_LUNG, Segment.LEFT_LUNG)
-_EVALUATED: dict[Finding, tuple[Segment, ...]] = {Finding.CARDIOMEGALY: (Segment.HEART,)}
+#: What is outlined of a site. What has no outline was looked for in the whole image.
+_OUTLINED: dict[Code, tuple[Segment, ...]] = {
+    LUNG: (Segment.RIGHT_LUNG, Segment.LEFT_LUNG),
+    HEART: (Segment.HEART,),
+}
 #: Decimals that say something: of a score, and of a distance in mm.
 _SCORE_DECIMALS = 4
 _DISTANCE_DECIMALS = 1
@@ -56,9 +61,12 @@ _DISTANCE_DECIMALS = 1
 def measurement_groups(
     source: SourceImage, header: Dataset, algorithm: AlgorithmIdentification
 ) -> Iterator[PlanarGroup]:
-    """All groups of one image: findings, present or not, then tubes with their points. `header` is normalised."""
+    """All groups of one image: findings, present or not, then tubes with their points. `header` is normalised.
+
+    The findings in the order in which they are to be read, since viewers list them as the report has them.
+    """
     groups = _Groups(source, header, algorithm)
-    for finding in source.result.findings:
+    for finding in ranked(source.result.findings):
         yield groups.finding(finding)
     for tube in source.result.tubes:
         yield groups.tube(tube)
@@ -76,13 +84,13 @@ class _Groups:
 
     def finding(self, finding: FindingResult) -> PlanarGroup:
         evaluations = [_presence(finding.present)]
-        if finding.present:
+        if finding.present and finding.finding.category:
             evaluations.append(_category(finding.finding.category))
         return self._evaluated(
             key=finding_key(finding.finding),
             code=finding.finding.code,
             site=finding.finding.site,
-            segments=_EVALUATED.get(finding.finding, _LUNGS),
+            segments=_OUTLINED.get(finding.finding.site, ()),
             measurements=_score(finding),
             evaluations=evaluations,
         )
@@ -143,7 +151,7 @@ class _Groups:
         evaluations: list[QualitativeEvaluation],
     ) -> PlanarGroup:
         """A group about a region that was evaluated as a whole, and says so twice: to readers and to machines."""
-        region = evaluated_region(self.source.result, self.source.masks, segments)
+        region = evaluated_region(self.source, segments)
         return self._group(
             key=key,
             label=f"{code.meaning} (evaluated region)",

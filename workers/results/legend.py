@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from node.foremost import counted, foremost
 from schemas.result import FindingResult, ImageResult, TubeResult
 from workers.results.brush import AMBER, GREY, WHITE, Brush, Colour
 from workers.results.source import Mask
@@ -14,6 +15,8 @@ _OPACITY = 0.75
 #: Of a line's height.
 _LEADING = 1.4
 _PADDING = 0.7
+#: Of findings, that of the uncounted rest included.
+_LINES = 10
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Line:
     colour: Colour
     #: The score; what is said of a tube's position has none.
     value: str = ""
-    present: bool = False
+    #: A disc before it, for what is present and no matter of course; a ring before any other line with a value.
+    marked: bool = False
     #: Dark letters on a ground of `colour`.
     is_flag: bool = False
 
@@ -32,16 +36,18 @@ class Line:
 def draw_legend(brush: Brush, result: ImageResult, flags: Sequence[Line], avoid: Sequence[Mask]) -> None:
     """A panel in the corner that hides the least of `avoid`, masks of the image's size.
 
-    `flags` are the lines that come first.
+    `flags` are the lines that come first. It never grows over half of the image: what has no room is counted.
     """
+    size = brush.text_size
+    fitting = int((brush.rows / 2 / size - 2 * _PADDING) / _LEADING)
+    room = max(2, min(_LINES, fitting - len(flags) - len(result.tubes)))
     lines = [
         *flags,
-        *(_scored(finding.finding.code.meaning, finding) for finding in result.findings),
-        *(_scored(tube.device.code.meaning, tube) for tube in result.tubes),
+        *finding_lines(result.findings, room),
+        *(_scored(tube.device.code.meaning, tube, tube.present) for tube in result.tubes),
     ]
     if not lines:
         return
-    size = brush.text_size
     scored_width = max((brush.text_width(f"{line.text}  {line.value}") for line in lines if line.value), default=0.0)
     flag_width = max((brush.text_width(line.text) for line in lines if not line.value), default=0.0)
     width = 2 * _PADDING * size + max(scored_width + 1.4 * size, flag_width)
@@ -64,12 +70,24 @@ def draw_notice(brush: Brush, notice: str) -> None:
     brush.text((x, y), notice, AMBER, anchor="mm", halo=False)
 
 
-def _scored(text: str, result: FindingResult | TubeResult) -> Line:
+def finding_lines(findings: Sequence[FindingResult], room: int) -> list[Line]:
+    """At most `room` lines: those that come first, and how many more there are."""
+    first = foremost(findings)
+    # One line less where the rest has to be counted.
+    shown = first.shown[: room if len(first.shown) <= room and not first.rest else room - 1]
+    rest = [*first.shown[len(shown) :], *first.rest]
+    lines = [
+        _scored(each.finding.code.meaning, each, bool(each.present) and each.finding.is_pathology) for each in shown
+    ]
+    return [*lines, Line(f"and {len(rest)} more: {counted(rest)}", GREY)] if rest else lines
+
+
+def _scored(text: str, result: FindingResult | TubeResult, marked: bool) -> Line:
     # A per cent reads as a probability, so only a calibrated score is one.
     value = f"{result.score:.0%}" if result.calibrated else f"{result.score:.2f}"
     if result.present is None:
-        value = "undetermined"
-    return Line(text, WHITE if result.present else GREY, value, bool(result.present))
+        value += " undetermined"
+    return Line(text, WHITE if result.present else GREY, value, marked)
 
 
 def _draw_line(brush: Brush, line: Line, left: float, middle: float, width: float) -> None:
@@ -80,9 +98,9 @@ def _draw_line(brush: Brush, line: Line, left: float, middle: float, width: floa
     if not line.value:
         brush.text((left + _PADDING * size, middle), line.text, _BLACK if line.is_flag else line.colour, halo=False)
         return
-    # A disc for what is present, a ring for what is not: not by colour alone.
-    mark = AMBER if line.present else GREY
-    brush.ring((left + (_PADDING + 0.3) * size, middle), 0.27 * size, mark, brush.line_width, filled=line.present)
+    # A disc for what was found, a ring for what was not: not by colour alone.
+    mark = AMBER if line.marked else GREY
+    brush.ring((left + (_PADDING + 0.3) * size, middle), 0.27 * size, mark, brush.line_width, filled=line.marked)
     brush.text((left + (_PADDING + 1.0) * size, middle), line.text, line.colour, halo=False)
     brush.text((left + width - _PADDING * size, middle), line.value, line.colour, anchor="rm", halo=False)
 

@@ -1,28 +1,31 @@
 """Regions of a report's measurement groups as SCOORD has them (PS3.3 C.18.6): float [n, 2], column and row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.codes import Segment
 from schemas.result import ImageResult, Point
-from workers.results.source import Mask
+from workers.results.source import SourceImage
 
 Region = NDArray[np.float64]
 
 
-def evaluated_region(result: ImageResult, masks: Mapping[Segment, Mask], segments: Sequence[Segment]) -> Region:
-    """Closed rectangle around those of `segments` that were outlined, else around the image.
+def evaluated_region(source: SourceImage, segments: Sequence[Segment]) -> Region:
+    """Closed rectangle around those of `segments` that were outlined, else around what the model saw of the image.
 
     What was looked at, not where something was found: a rectangle is not mistaken for the outline of a lesion.
     """
+    masks = source.masks
     boxes = [_box(masks[segment]) for segment in segments if segment in masks and masks[segment].any()]
     if boxes:
         left, top = np.min(boxes, axis=0)[:2]
         right, bottom = np.max(boxes, axis=0)[2:]
+    elif source.seen is not None:
+        left, top, right, bottom = source.seen.ravel().tolist()
     else:
-        left, top, right, bottom = 0, 0, result.columns, result.rows
+        left, top, right, bottom = 0, 0, source.result.columns, source.result.rows
     corners = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
     return _no_rectangle_tool(np.array(corners, dtype=np.float64))
 
@@ -46,7 +49,7 @@ def _no_rectangle_tool(points: Region) -> Region:
     return doubled
 
 
-def _box(mask: Mask) -> tuple[int, int, int, int]:
+def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of a mask that is not empty; right and bottom are the far edges of the last pixels."""
     rows = np.flatnonzero(mask.any(axis=1))
     columns = np.flatnonzero(mask.any(axis=0))

@@ -24,6 +24,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
+from node.foremost import enumerated, ranked
 from schemas.codes import ACTIONABLE_FINDING, Category
 from schemas.identity import MANUFACTURER, software_version
 from schemas.result import BundleReference, StudyResult, Urgency
@@ -191,7 +192,8 @@ def _qualitative_evaluations(study: StudyResult) -> ContainerContentItem:
 def _summary(study: StudyResult) -> CodedConcept:
     """CID 6047."""
     positive = any(
-        any(finding.present for finding in image.findings) or any(tube.present for tube in image.tubes)
+        any(finding.present and finding.finding.is_pathology for finding in image.findings)
+        or any(tube.present for tube in image.tubes)
         for image in study.images
     )
     if study.failed:
@@ -217,6 +219,15 @@ def _comments(study: StudyResult) -> list[str]:
             for tube in image.tubes
             if tube.position_reason
         ]
+    undetermined = [
+        finding.finding.code.meaning.lower()
+        for image in study.images
+        for finding in ranked(image.findings)
+        if finding.present is None
+    ]
+    if undetermined:
+        # A summary "without findings" must not be read as if these had been looked for in vain.
+        comments.append(f"Not assessed, for want of an operating point: {enumerated(undetermined)}.")
     comments += [f"Image {failed.sop_instance_uid} was not analysed: {failed.reason}" for failed in study.failed]
     return [comment for comment in comments if comment]
 

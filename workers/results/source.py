@@ -1,6 +1,6 @@
 """What result objects are built from: the analysed images, and the UIDs that the ledger minted for their results."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,8 @@ class SourceImage:
     result: ImageResult
     masks: Mapping[Segment, Mask]
     identity: ImageIdentity
+    #: What the model saw of the image, float64 [2, 2]: (x, y) of the top left and bottom right corner; None: all of it.
+    seen: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,13 @@ def segment_key(segment: Segment) -> str:
     return f"segment.{segment.value}"
 
 
-def tracking_keys() -> tuple[str, ...]:
-    """Every key of `ImageIdentity.tracking_uids` that the results of one image can need (one device of a kind)."""
+def tracking_keys(findings: Iterable[Finding]) -> tuple[str, ...]:
+    """Every key of `ImageIdentity.tracking_uids` that the results of one image can need (one device of a kind).
+
+    `findings` are those that the bundle scores.
+    """
     return (
-        *(finding_key(finding) for finding in Finding),
+        *(finding_key(finding) for finding in findings),
         *(device_key(device, part) for device in Device for part in ("", "tip", "carina")),
         *(segment_key(segment) for segment in Segment),
     )

@@ -46,7 +46,7 @@ def warm_up() -> None:
             segmentation_series_instance_uid=uid["seg"],
             secondary_capture_sop_instance_uid=uid["sc"],
             secondary_capture_series_instance_uid=uid["sc"],
-            tracking_uids={key: str(derived_uid("warm up", key)) for key in tracking_keys()},
+            tracking_uids={key: str(derived_uid("warm up", key)) for key in tracking_keys([finding.finding])},
         ),
     )
     study = StudyResult(

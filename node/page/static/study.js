@@ -95,8 +95,8 @@ for (const section of document.querySelectorAll("section.image")) {
     box.addEventListener("change", () => showMask(box));
     showMask(box);
   }
-  panel.querySelector(".tubes").addEventListener("change", (event) => {
-    layers.querySelector(".overlay").classList.toggle("off", !event.target.checked);
+  panel.querySelector(".tubes")?.addEventListener("change", (event) => {
+    for (const each of layers.querySelectorAll(".overlay")) each.classList.toggle("off", !event.target.checked);
   });
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest('input:not([type="checkbox"]), select, textarea')) return;

@@ -1,0 +1,133 @@
+"""Changing the registry: bundles are registered, activated, rolled back and retired while node and workers run.
+
+Called by `chexnode bundle activate, rollback, retire`, and by every part that starts, for the bundle that is shipped.
+"""
+
+from pathlib import Path
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from node.bundle_files import keep_files
+from node.handing_over import hand_over
+from node.ledger import Ledger, now
+from node.registry import BundleNotFoundError
+from schemas.bundle import Manifest, bundle_folder, read_manifest
+from schemas.errors import BundleError
+from schemas.settings import Settings
+from schemas.tables import Bundle, BundleState
+
+log = structlog.get_logger()
+
+
+def register(ledger: Ledger, home: Path, folder: Path) -> str:
+    """Keep the bundle's files in the node's home and its row in the ledger; returns its digest. Safe to repeat.
+
+    The files come first, so that a row is never without them. Raises BundleError when `folder` is no bundle.
+    """
+    manifest = read_manifest(folder)
+    digest = keep_files(home, folder)
+    ledger.write(lambda session: _add(session, digest, manifest, folder))
+    return digest
+
+
+def activate(session: Session, digest: str) -> Bundle | None:
+    """Make a registered bundle the active one of its name; returns the one whose place it took.
+
+    What was due under that one goes over to the new one; what is being computed may finish. Whether the bundle works
+    is for the caller to know. Raises BundleNotFoundError, or BundleError when it has nothing to say.
+    """
+    bundle = session.scalar(select(Bundle).where(Bundle.digest == digest).execution_options(populate_existing=True))
+    if bundle is None:
+        raise BundleNotFoundError(f"Digest {digest[:12]}.")
+    if not Manifest.model_validate_json(bundle.manifest).heads:
+        raise BundleError(f"{bundle.name} {bundle.version} has no head, so that it would say nothing: give it one.")
+    replaced = session.scalar(
+        select(Bundle)
+        .where(Bundle.name == bundle.name, Bundle.state == BundleState.ACTIVE)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if replaced is bundle:
+        return None
+    if replaced is not None:
+        replaced.state = BundleState.RETIRED
+        # Apart from the next statement: at no time may two of a name be active.
+        session.flush()
+    bundle.state, bundle.activated_at = BundleState.ACTIVE, session.scalar(select(now()))
+    session.flush()
+    hand_over(session)
+    log.info("bundle activated", bundle=bundle.name, version=bundle.version, digest=digest[:12])
+    return replaced
+
+
+def before(session: Session, name: str) -> Bundle:
+    """The version of `name` that was active before the one that is now, to which a rollback goes.
+
+    Raises BundleNotFoundError.
+    """
+    earlier = session.scalars(
+        select(Bundle)
+        .where(Bundle.name == name, Bundle.state == BundleState.RETIRED, Bundle.activated_at.is_not(None))
+        .order_by(Bundle.activated_at.desc(), Bundle.id.desc())
+        .limit(1)
+    ).one_or_none()
+    if earlier is None:
+        raise BundleNotFoundError(f"No other version of {name} was ever active: there is nothing to go back to.")
+    return earlier
+
+
+def retire(session: Session, name: str) -> Bundle:
+    """Take the active version of `name` out of service; results that it gave stay. Raises BundleNotFoundError."""
+    bundle = session.scalar(
+        select(Bundle).where(Bundle.name == name, Bundle.state == BundleState.ACTIVE).with_for_update()
+    )
+    if bundle is None:
+        raise BundleNotFoundError(f"No version of {name} is active.")
+    bundle.state = BundleState.RETIRED
+    session.flush()
+    hand_over(session)
+    log.info("bundle retired", bundle=name, version=bundle.version, digest=bundle.digest[:12])
+    return bundle
+
+
+def provide_shipped(ledger: Ledger, settings: Settings) -> None:
+    """Register the bundle that came with the software when it is new here; called by every part that starts.
+
+    It becomes active when nothing is and its name was never known, and in the place of an older shipped one; never in
+    the place of one that an operator chose.
+    """
+    folder = bundle_folder(None)
+    manifest = read_manifest(folder)
+    digest = keep_files(settings.home, folder)
+
+    def change(session: Session) -> None:
+        versions = session.scalars(select(Bundle).where(Bundle.name == manifest.name)).all()
+        if any(each.digest == digest for each in versions):
+            return
+        _add(session, digest, manifest, folder)
+        session.flush()
+        active = session.scalars(select(Bundle).where(Bundle.state == BundleState.ACTIVE)).all()
+        serving = next((each for each in active if each.name == manifest.name), None)
+        if (not versions and not active) or (serving is not None and serving.shipped):
+            activate(session, digest)
+
+    ledger.write(change)
+
+
+def _add(session: Session, digest: str, manifest: Manifest, folder: Path) -> None:
+    if session.scalar(select(Bundle.id).where(Bundle.digest == digest)) is not None:
+        return
+    session.add(
+        Bundle(
+            digest=digest,
+            name=manifest.name,
+            version=manifest.version,
+            state=BundleState.CANDIDATE,
+            manifest=manifest.model_dump_json(),
+            shipped=folder.resolve() == bundle_folder(None),
+            source=str(folder.resolve()),
+            registered_at=now(),
+        )
+    )

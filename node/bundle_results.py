@@ -1,0 +1,106 @@
+"""The current results of studies, one of each bundle that has one: documents, pictures, and what the bundle is.
+
+Read by the worklist (node/worklist.py), on which the page of a study and the API build.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from pydantic import ValidationError
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from schemas.bundle import LinearHead, Manifest
+from schemas.result import ImageResult, StudyResult
+from schemas.tables import Bundle, Instance, Picture, Result, ResultImage, WorkState
+
+
+@dataclass(frozen=True)
+class BundleResult:
+    """What one bundle says of a study, for those who show it."""
+
+    result: Result
+    document: StudyResult
+    #: The bundle's manifest; None when the registry does not know it, or it cannot be read.
+    manifest: Manifest | None
+    #: What it says of the images that are still what it was made from.
+    images: list[ImageResult]
+    #: Pictures of its images, drawn or not yet, by SOP Instance UID.
+    pictures: dict[str, Picture]
+
+    @property
+    def name(self) -> str:
+        return self.result.bundle_name
+
+    @property
+    def title(self) -> str:
+        """Name and version of the bundle."""
+        return f"{self.document.bundle.name} {self.document.bundle.version}"
+
+    @property
+    def unproven(self) -> str:
+        """What nobody has shown of the bundle; "" for most."""
+        return self.manifest.unproven if self.manifest else ""
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether its pictures have evidence maps: a linear probe looks nowhere."""
+        return self.manifest is None or not isinstance(self.manifest.classifier, LinearHead | None)
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """Rows of the results of a study that count: current, to be made, or given up; the oldest first."""
+
+    rows: list[Result]
+    #: Documents of the current ones, by key.
+    documents: dict[int, StudyResult]
+
+    @property
+    def current(self) -> list[Result]:
+        """By name of their bundle."""
+        return sorted((each for each in self.rows if each.id in self.documents), key=lambda each: each.bundle_name)
+
+
+def study_results(session: Session, study_ids: Iterable[int]) -> dict[int, StudyResults]:
+    """Study key -> its results, for every study."""
+    found = {key: StudyResults([], {}) for key in study_ids}
+    unfinished = Result.state.in_([WorkState.DUE, WorkState.LEASED, WorkState.FAILED])
+    for result in session.scalars(
+        select(Result).where(Result.study_id.in_(list(found)), or_(Result.current, unfinished)).order_by(Result.id)
+    ):
+        of_study = found[result.study_id]
+        of_study.rows.append(result)
+        if result.current and result.document:
+            of_study.documents[result.id] = StudyResult.model_validate_json(result.document)
+    return found
+
+
+def pictures(session: Session, results: Iterable[Result]) -> dict[int, dict[str, Picture]]:
+    """Result key -> SOP Instance UID -> pictures."""
+    found: dict[int, dict[str, Picture]] = {}
+    for result_id, sop_instance_uid, picture in session.execute(
+        select(ResultImage.result_id, Instance.sop_instance_uid, Picture)
+        .join(Picture, Picture.result_image_id == ResultImage.id)
+        .join(Instance, ResultImage.instance_id == Instance.id)
+        .where(ResultImage.result_id.in_([result.id for result in results]))
+    ):
+        found.setdefault(result_id, {})[sop_instance_uid] = picture
+    return found
+
+
+def manifests(session: Session, digests: Iterable[str]) -> dict[str, Manifest]:
+    """Bundle digest -> manifest, of those that the registry knows."""
+    known = session.execute(select(Bundle.digest, Bundle.manifest).where(Bundle.digest.in_(set(digests))))
+    read = {digest: _parsed(text) for digest, text in known}
+    return {digest: manifest for digest, manifest in read.items() if manifest}
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Manifest | None:
+    """A manifest as the registry keeps it; None for one that this software cannot read (of another version)."""
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError:
+        return None

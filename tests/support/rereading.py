@@ -1,0 +1,73 @@
+"""Reads a phantom as a variant stores it, through the node's own code, and compares with the phantom as it is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tests.support.variants import Variant
+from training.phantom.truth import Phantom
+from workers.bundle import LoadedBundle, normalise
+from workers.interpret import Interpretation, interpret
+from workers.output import ModelOutput
+from workers.pixels import read_area, read_header
+from workers.placement import Placement
+from workers.preparation import prepare
+from workers.spacing import image_spacing
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was said of one file."""
+
+    #: float32 [classes], 0..1.
+    scores: NDArray[np.float32]
+    interpretation: Interpretation
+
+
+@dataclass(frozen=True)
+class Change:
+    """What another way of storing changed."""
+
+    #: float64 [classes], absolute.
+    scores: NDArray[np.float64]
+    #: Between the tips, on the original image; NaN unless both were located.
+    tip_mm: float
+    #: Whether just one of them was.
+    tip_lost_or_gained: bool
+    #: Findings and tubes that are called otherwise.
+    decisions: int
+
+
+def read(bundle: LoadedBundle, phantom: Phantom, variant: Variant, folder: Path) -> Reading:
+    """Write the file into `folder`, read it, and interpret what the network says of it."""
+    path = folder / "film.dcm"
+    variant.dataset(phantom).save_as(path, enforce_file_format=True)
+    preprocessing = bundle.manifest.preprocessing
+    (placed,) = prepare(path, [preprocessing])
+    with torch.inference_mode():
+        logits, _, dense = bundle.network(normalise(torch.from_numpy(placed)[None], preprocessing))
+    output = ModelOutput(logits[0].numpy(), np.zeros((0, 1, 1), np.float16), dense[0].numpy().astype(np.float16))
+    header = read_header(path)
+    placement = Placement.of(header.Rows, header.Columns, preprocessing, read_area(path))
+    found = interpret(output, bundle.manifest, placement, image_spacing(header))
+    return Reading(torch.sigmoid(logits[0]).numpy(), found)
+
+
+def change(bundle: LoadedBundle, phantom: Phantom, original: Reading, variant: Variant, folder: Path) -> Change:
+    """What `variant` changes of the `original` reading (`read` of variants.ORIGINAL)."""
+    other = read(bundle, phantom, variant, folder)
+    (tube,), (was,) = other.interpretation.tubes, original.interpretation.tubes
+    tip_mm = np.nan
+    if tube.tip is not None and was.tip is not None:
+        tip = variant.back(phantom, tube.tip)
+        tip_mm = float(np.hypot(tip.x - was.tip.x, tip.y - was.tip.y)) * phantom.mm_per_pixel
+    findings = zip(other.interpretation.findings, original.interpretation.findings, strict=True)
+    return Change(
+        scores=np.abs(other.scores.astype(np.float64) - original.scores),
+        tip_mm=tip_mm,
+        tip_lost_or_gained=(tube.tip is None) != (was.tip is None),
+        decisions=sum(now.present != then.present for now, then in findings) + (tube.position != was.position),
+    )

@@ -1,0 +1,134 @@
+"""What OpenVINO and ONNX Runtime share: a model file beside the bundle, and one image at a time."""
+
+import shutil
+import tempfile
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from schemas.bundle import LinearHead, Manifest
+from workers.backends.backend import Outputs
+from workers.backends.graph import InferenceGraph
+from workers.bundle import LoadedBundle
+
+
+class ConvertedBackend(ABC):
+    """A backend for the CPU that computes one image per pass, since batching gains nothing there."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._given = given_outputs(manifest)
+
+    @abstractmethod
+    def _infer(self, image: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
+        """The outputs that there are for an image float32 [1, S, S]; may be overwritten by the next pass."""
+
+    def launch(self, images: NDArray[np.float32]) -> Callable[[], Outputs]:
+        """See `Backend.launch`."""
+        count = len(images)
+        arrays = {
+            "logits": np.zeros((count, 0), np.float32),
+            "attention": np.zeros((count, 0, 1, 1), np.float32),
+            "dense": np.zeros((count, 0, 1, 1), np.float32),
+        }
+        rows = [[np.array(array) for array in self._infer(images[index : index + 1])] for index in range(count)]
+        for name, parts in zip(self._given, zip(*rows, strict=True), strict=True):
+            arrays[name] = np.concatenate(parts)
+        outputs = Outputs(**arrays)
+        return lambda: outputs
+
+
+def given_outputs(manifest: Manifest) -> list[str]:
+    """The outputs that are not empty; a converted model has these only.
+
+    Raises RuntimeError for a bundle without a head.
+    """
+    head = manifest.classifier
+    given = [
+        name
+        for name, there in (
+            ("logits", head is not None),
+            ("attention", head is not None and not isinstance(head, LinearHead)),
+            ("dense", manifest.dense is not None),
+        )
+        if there
+    ]
+    if not given:
+        raise RuntimeError(f"{manifest.name} has no head, so there is nothing to compute")
+    return given
+
+
+def converted_model(
+    loaded: LoadedBundle, kind: str, file: str, convert: Callable[[nn.Module, Tensor, Path], None]
+) -> Path:
+    """The converted model of a bundle: `file` in a folder beside the bundle's, made where it is not there yet.
+
+    Parameters
+    ----------
+    kind
+        Engine and version that it is made for.
+    convert
+        Writes the module, which takes float32 [1, S, S] and gives `given_outputs`, to a path.
+    """
+    store = _store(loaded.folder)
+    folder = store / f"{loaded.digest[:16]}-{kind}"
+    if (folder / file).is_file():
+        return folder / file
+    try:
+        store.mkdir(exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=store))
+    except OSError:  # a read-only place: convert at every start
+        draft = store = Path(tempfile.mkdtemp(prefix="chexnode-converted-"))
+    try:
+        _write(loaded, convert, draft / file)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    if draft is store:
+        return draft / file
+    try:
+        draft.rename(folder)
+    except OSError:  # another engine was faster
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder / file
+
+
+def _write(loaded: LoadedBundle, convert: Callable[[nn.Module, Tensor, Path], None], path: Path) -> None:
+    size = loaded.manifest.preprocessing.size
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of tracing: sizes are fixed, so what it takes for constant is
+        convert(_Given(loaded), torch.zeros(1, size, size), path)
+
+
+def forget_converted(bundle: Path, engines: AbstractSet[str]) -> None:
+    """Delete the converted models of a bundle that are not for one of these engines ("openvino", "onnxruntime")."""
+    store = _store(bundle)
+    for folder in store.glob("*"):
+        if not any(f"-{engine}-" in folder.name for engine in engines):
+            shutil.rmtree(folder, ignore_errors=True)
+    if store.is_dir() and not any(store.iterdir()):
+        store.rmdir()
+
+
+def _store(bundle: Path) -> Path:
+    bundle = bundle.resolve()
+    return bundle.with_name(f"{bundle.name}.converted")
+
+
+class _Given(nn.Module):
+    def __init__(self, loaded: LoadedBundle) -> None:
+        super().__init__()
+        # Not `graph`: what is traced has an attribute of that name.
+        self.whole = InferenceGraph(loaded.network, loaded.manifest.preprocessing)
+        self.names = given_outputs(loaded.manifest)
+        self.eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        output = self.whole(images)
+        return tuple(getattr(output, name) for name in self.names)

@@ -1,0 +1,1 @@
+"""Published checkpoints: read strictly, sorted out and written as bundles."""
