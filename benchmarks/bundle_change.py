@@ -7,7 +7,6 @@ ledger's clock), whether any study was lost or failed, and the wait for results 
 
 import argparse
 import shutil
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -23,12 +22,12 @@ from rich.progress import track
 from rich.table import Table
 from sqlalchemy import func, select
 
+from benchmarks.running_node import add_production, measured_node
 from node.activation import activate, register
 from schemas.bundle import MANIFEST_FILE, bundle_folder, read_manifest
 from schemas.result import StudyResult
 from schemas.tables import Bundle, Inference, Instance, Result, Series, Study, WorkState
 from tests.support.live_node import LiveNode
-from tests.support.peers import Postgres, Redis
 from tests.support.phantoms import write_phantom
 from tests.support.processes import wait_for
 
@@ -42,30 +41,15 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--changes", type=int, default=20)
-    parser.add_argument("--production", action="store_true", help="PostgreSQL and Redis instead of SQLite and files")
+    add_production(parser)
     arguments = parser.parse_args()
     console = Console(width=110)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        ledger_url = broker_url = ""
-        servers: list[Postgres | Redis] = []
-        if arguments.production:
-            for each in ("postgres", "redis"):
-                (folder / each).mkdir()
-            postgres, redis_server = Postgres(folder / "postgres"), Redis(folder / "redis")
-            servers = [postgres, redis_server]
-            ledger_url, broker_url = postgres.database(), redis_server.database()
-        node = LiveNode(folder / "home", ledger_url, broker_url, "")
+    with measured_node(production=arguments.production) as measured:
+        node, folder = measured.node, measured.folder
         versions = [register(node.ledger, node.home, _version(folder, each)) for each in ("a", "b")]
-        try:
-            node.ledger.write(lambda session: activate(session, versions[0]))
-            node.start("node", "worker")
-            _measure(node, folder, versions, arguments.changes, console)
-        finally:
-            node.stop()
-            for server in servers:
-                server.stop()
+        node.ledger.write(lambda session: activate(session, versions[0]))
+        node.start("node", "worker")
+        _measure(node, folder, versions, arguments.changes, console)
 
 
 @dataclass

@@ -5,7 +5,6 @@ each stage, and the overhead over the floor of the same run: reading the pixels 
 """
 
 import argparse
-import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -19,11 +18,11 @@ from rich.progress import track
 from rich.table import Table
 from sqlalchemy import select
 
+from benchmarks.running_node import add_production, measured_node
 from schemas.bundle import bundle_folder
 from schemas.settings import ResultObject
 from schemas.tables import Delivery, Inference, Instance, Result, Series, StoredObject, Study
-from tests.support.live_node import LiveNode, orthanc_destination
-from tests.support.peers import Orthanc, Postgres, Redis
+from tests.support.live_node import LiveNode
 from tests.support.phantoms import write_phantom
 from workers.bundle import load_bundle
 
@@ -45,33 +44,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=50)
     parser.add_argument("--size", type=int, default=2048, help="rows; columns are 5/6 of it")
-    parser.add_argument("--production", action="store_true", help="PostgreSQL and Redis instead of SQLite and files")
+    add_production(parser)
     arguments = parser.parse_args()
     console = Console(width=110)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        orthanc = Orthanc(folder / "orthanc")
-        ledger_url = broker_url = ""
-        servers: list[Postgres | Redis] = []
-        if arguments.production:
-            for each in ("postgres", "redis"):
-                (folder / each).mkdir()
-            postgres, redis_server = Postgres(folder / "postgres"), Redis(folder / "redis")
-            servers = [postgres, redis_server]
-            ledger_url, broker_url = postgres.database(), redis_server.database()
-        node = LiveNode(folder / "home", ledger_url, broker_url, orthanc_destination(orthanc.url))
-        try:
-            node.start("node", "worker", "delivery")
-            rows = _measure(node, folder, arguments.studies, arguments.size, console)
-        finally:
-            node.stop()
-            orthanc.stop()
-            for server in servers:
-                server.stop()
-    bare = _bare_forward_ms()
-    mode = "PostgreSQL + Redis" if arguments.production else "SQLite + file-system broker"
-    _print(np.asarray(rows), bare, f"{mode}, {arguments.size} rows", console)
+    with measured_node(production=arguments.production, orthanc=True) as measured:
+        measured.node.start("node", "worker", "delivery")
+        rows = _measure(measured.node, measured.folder, arguments.studies, arguments.size, console)
+    _print(np.asarray(rows), _bare_forward_ms(), f"{measured.mode}, {arguments.size} rows", console)
 
 
 def _measure(node: LiveNode, folder: Path, studies: int, size: int, console: Console) -> list[list[float]]:

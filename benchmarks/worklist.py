@@ -7,7 +7,6 @@ the screen.
 
 import argparse
 import random
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from rich.table import Table
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from benchmarks.running_node import add_production, measured_node
 from node.ledger import Ledger, now
 from node.reading import settle
 from node.study_description import searchable
@@ -30,7 +30,6 @@ from schemas.settings import AllowedWaits
 from schemas.tables import Instance, Picture, Result, ResultImage, Series, Study, WorkState
 from tests.support.browser import chromium
 from tests.support.live_node import LiveNode
-from tests.support.peers import Postgres, Redis
 from tests.support.phantoms import write_phantom
 from tests.support.processes import wait_for
 
@@ -44,30 +43,15 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=10_000)
-    parser.add_argument("--production", action="store_true", help="PostgreSQL and Redis instead of SQLite and files")
+    add_production(parser)
     arguments = parser.parse_args()
     console = Console(width=110)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        ledger_url = broker_url = ""
-        servers: list[Postgres | Redis] = []
-        if arguments.production:
-            for each in ("postgres", "redis"):
-                (folder / each).mkdir()
-            postgres, redis_server = Postgres(folder / "postgres"), Redis(folder / "redis")
-            servers = [postgres, redis_server]
-            ledger_url, broker_url = postgres.database(), redis_server.database()
-        node = LiveNode(folder / "home", ledger_url, broker_url, "")
-        try:
-            node.start("node", "worker", "page")
-            _first_study(node, folder)
-            _fill(node.ledger, arguments.studies, console)
-            _print(node, arguments.studies, "PostgreSQL" if arguments.production else "SQLite", console)
-        finally:
-            node.stop()
-            for server in servers:
-                server.stop()
+    with measured_node(production=arguments.production) as measured:
+        node = measured.node
+        node.start("node", "worker", "page")
+        _first_study(node, measured.folder)
+        _fill(node.ledger, arguments.studies, console)
+        _print(node, arguments.studies, "PostgreSQL" if arguments.production else "SQLite", console)
 
 
 def _first_study(node: LiveNode, folder: Path) -> None:

@@ -26,8 +26,8 @@ def bundle_path(home: Path, digest: str) -> Path:
 def keep_files(home: Path, folder: Path) -> str:
     """Copy the bundle at `folder`, with its tuning record, into `home`; returns its digest (hex).
 
-    A folder that is there already is checked, and replaced when it is
-    damaged. Raises OutOfResourcesError, or BundleError when the source cannot be read.
+    A folder that is there already is checked, and replaced when it is damaged.
+    Raises OutOfResourcesError, or BundleError when the source cannot be read.
     """
     root = home / "bundles"
     draft = root / f"incoming-{secrets.token_hex(8)}"

@@ -41,7 +41,7 @@ class BundleResult:
     @property
     def unproven(self) -> str:
         """What nobody has shown of the bundle; "" for most."""
-        return self.manifest.unproven if self.manifest else ""
+        return self.document.bundle.unproven or (self.manifest.unproven if self.manifest else "")
 
     @property
     def has_evidence(self) -> bool:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import structlog
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, or_, select, true, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from node.ledger import Ledger, now
 from node.repeating import repeating
@@ -195,9 +195,17 @@ def _storable(reason: str) -> str:
 
 
 def make_due_again(session: Session, table: WorkTable) -> int:
-    """Take up again what was given up, and at once what waits after a failure; returns how many rows."""
+    """Take up again what was given up, and at once what waits after a failure; returns how many rows.
+
+    Not a result that has a later version: nobody is to get the older one after it.
+    """
+    later = aliased(Result)
+    superseded = select(later.id).where(
+        later.study_id == Result.study_id, later.bundle_name == Result.bundle_name, later.version > Result.version
+    )
     statement = (
         update(table)
+        .where(~superseded.exists() if table is Result else true())
         .where(or_(table.state == WorkState.FAILED, and_(table.state == WorkState.DUE, table.error != "")))
         .values(state=WorkState.DUE, attempts=0, due_at=now())
         .execution_options(synchronize_session=False)

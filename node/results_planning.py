@@ -22,6 +22,9 @@ from schemas.tables import Inference, Instance, Planned, Result, ResultImage, Se
 
 log = structlog.get_logger()
 
+#: Of an analysis or a result that will still be done or given up.
+_WAITING = (WorkState.DUE, WorkState.LEASED)
+
 
 def wanted_objects(per_destination: Iterable[Sequence[ResultObject]]) -> set[ResultObject]:
     """The kinds of objects to build: what any destination takes; SEG and SR always, they are the record."""
@@ -48,9 +51,12 @@ def plan_results(
     for bundle in bundles:
         _queue_missing(session, bundle, limit)
         for study in _ready(session, bundle, limit):
+            images = _of_study(session, study, bundle)
+            if any(inference is None or inference.state in _WAITING for _, inference in images):
+                continue  # PostgreSQL: an image came after the query looked and before it held the study
             # Of a study whose every analysis failed this is the only thing that changes.
             study.changed_at = now()
-            planned += _plan_or_withdraw(session, study, bundle, wanted, waits)
+            planned += _plan_or_withdraw(session, study, bundle, images, wanted, waits)
             session.add(Planned(study_id=study.id, bundle_digest=bundle.digest))
     _finish(session, bundles, waits, limit)
     return planned
@@ -61,12 +67,12 @@ def _ready(session: Session, bundle: ActiveBundle, limit: int) -> Sequence[Study
     waiting = (
         _images(bundle)
         .where(Series.study_id == Study.id)
-        .where(or_(Inference.id.is_(None), Inference.state.in_([WorkState.DUE, WorkState.LEASED])))
+        .where(or_(Inference.id.is_(None), Inference.state.in_(_WAITING)))
     )
     unfinished = select(Result.id).where(
         Result.study_id == Study.id,
         Result.bundle_name == bundle.manifest.name,
-        Result.state.in_([WorkState.DUE, WorkState.LEASED]),
+        Result.state.in_(_WAITING),
     )
     dealt_with = select(Planned.id).where(Planned.study_id == Study.id, Planned.bundle_digest == bundle.digest)
     return session.scalars(
@@ -109,11 +115,19 @@ def _queue_missing(session: Session, bundle: ActiveBundle, limit: int) -> None:
             instance.route_explanation = f"The image is a frontal chest radiograph ({instance.view})."
 
 
-def _plan_or_withdraw(
-    session: Session, study: Study, bundle: ActiveBundle, wanted: set[ResultObject], waits: AllowedWaits
-) -> bool:
+def _of_study(session: Session, study: Study, bundle: ActiveBundle) -> list[tuple[Instance, Inference]]:
     rows = session.execute(_images(bundle).where(Series.study_id == study.id).order_by(Instance.id)).all()
-    images = [(instance, inference) for instance, inference in rows]
+    return [(instance, inference) for instance, inference in rows]
+
+
+def _plan_or_withdraw(
+    session: Session,
+    study: Study,
+    bundle: ActiveBundle,
+    images: list[tuple[Instance, Inference]],
+    wanted: set[ResultObject],
+    waits: AllowedWaits,
+) -> bool:
     if any(inference.state == WorkState.DONE for _, inference in images):
         return _plan(session, study, bundle, images, wanted)
     # The population includes no image any more, or none of what there is now could be analysed.
@@ -135,11 +149,18 @@ def _finish(session: Session, bundles: Sequence[ActiveBundle], waits: AllowedWai
     finished = session.scalars(
         select(Study).where(Study.result_due_at <= now(), *parts).limit(limit).with_for_update(skip_locked=True)
     ).all()
+    digests = {each.digest for each in bundles}
     for study in finished:
+        if not digests <= set(session.scalars(select(Planned.bundle_digest).where(Planned.study_id == study.id))):
+            continue  # PostgreSQL: an image came after the query looked and before it held the study
+        chest = select(Instance.id).join(Series).where(Series.study_id == study.id, Instance.view != "")
+        nothing_left = session.scalar(chest.limit(1)) is None
+        under_way = select(Result.id).where(Result.study_id == study.id, Result.state.in_(_WAITING))
+        if nothing_left and session.scalar(under_way.limit(1)) is not None:
+            continue  # a retired bundle's: once it is there it is withdrawn with the others
         session.execute(delete(Planned).where(Planned.study_id == study.id))
         study.result_due_at = None
-        chest = select(Instance.id).join(Series).where(Series.study_id == study.id, Instance.view != "")
-        if session.scalar(chest.limit(1)) is None:
+        if nothing_left:
             # What a bundle that is retired by now said of it holds no longer either.
             _withdraw(session, study, waits, true())
 
@@ -166,13 +187,21 @@ def _plan(
     images: list[tuple[Instance, Inference]],
     wanted: set[ResultObject],
 ) -> bool:
-    """Add the next version's rows, unless it would be made from exactly what the last one was made from."""
+    """Add the next version's rows, unless it would be made from exactly what the last one was made from.
+
+    One that was withdrawn is made again, also from the same: a correction may be taken back.
+    """
     name = bundle.manifest.name
     versions = select(Result).where(Result.study_id == study.id, Result.bundle_name == name)
     latest = session.scalars(versions.order_by(Result.version.desc()).limit(1)).one_or_none()
     current = session.scalars(versions.where(Result.current)).one_or_none()
     made_from = [(instance.id, inference.id, instance.file_sha256) for instance, inference in images]
-    if latest and made_from == [(i.instance_id, i.inference_id, i.file_sha256) for i in latest.images]:
+    withdrawn = latest is not None and latest.state == WorkState.DONE and not latest.current
+    if (
+        latest
+        and not withdrawn
+        and made_from == [(i.instance_id, i.inference_id, i.file_sha256) for i in latest.images]
+    ):
         return False
     result = Result(
         study_id=study.id,
@@ -209,7 +238,15 @@ def _mint(kind: ResultObject, instance_id: int | None) -> StoredObject:
 
 
 def make_current(session: Session, result: Result) -> None:
-    """Name `result` the current version of its study and bundle name."""
+    """Name `result` the current version of its study and bundle name, unless a later version was there before it."""
+    later = select(Result.id).where(
+        Result.study_id == result.study_id,
+        Result.bundle_name == result.bundle_name,
+        Result.version > result.version,
+        Result.state == WorkState.DONE,
+    )
+    if session.scalar(later.limit(1)) is not None:
+        return
     session.execute(
         update(Result)
         .where(Result.study_id == result.study_id, Result.bundle_name == result.bundle_name)

@@ -17,6 +17,10 @@ from schemas.preprocessing import Preprocessing
 MANIFEST_FILE = "manifest.json"
 
 TubeTarget: TypeAlias = Literal["endotracheal_tube.presence", "endotracheal_tube.malposition"]
+#: A file of the bundle, and never one outside of it: what the digest does not cover is not loaded.
+WeightFile: TypeAlias = Annotated[
+    str, StringConstraints(pattern=r"^(heads/)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\.safetensors$")
+]
 OtherTarget: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.]{0,63}$")]
 
 
@@ -25,7 +29,7 @@ class _Document(BaseModel):
 
 
 class Architecture(_Document):
-    """The backbone as `timm.create_model(name, **arguments)` makes it."""
+    """The backbone: a constructor of workers/networks by the name that timm knows it by, and its arguments."""
 
     timm_name: str
     arguments: dict[str, Any] = Field(default_factory=dict)
@@ -46,7 +50,7 @@ class ScoredClass(_Document):
 
 
 class _ClassificationHead(_Document):
-    file: str
+    file: WeightFile
     #: Arguments of the head's constructor (workers/networks).
     arguments: dict[str, Any] = Field(default_factory=dict)
     classes: Annotated[list[ScoredClass], Field(min_length=1)]
@@ -84,7 +88,7 @@ class DenseHead(_Document):
     """Per-pixel logits at `stride` input pixels per output pixel: masks (sigmoid) and landmark heat maps."""
 
     kind: Literal["dense"] = "dense"
-    file: str
+    file: WeightFile
     arguments: dict[str, Any] = Field(default_factory=dict)
     stride: Annotated[int, Field(ge=1, le=32)]
     channels: Annotated[list[Segment | Landmark], Field(min_length=1)]
@@ -120,7 +124,7 @@ class Manifest(_Document):
     #: False for everything that the project ships; every surface then says so.
     cleared_for_clinical_use: bool = False
     architecture: Architecture
-    backbone_file: str = "backbone.safetensors"
+    backbone_file: WeightFile = "backbone.safetensors"
     preprocessing: Preprocessing
     #: At most one that classifies and one that is dense; none in a bundle that is only a backbone.
     heads: list[Annotated[ClassificationHead | DenseHead, Field(discriminator="kind")]]
@@ -175,9 +179,15 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def bundle_digest(folder: Path) -> str:
-    """SHA-256 (hex) over the relative path and SHA-256 of every file of the bundle, in path order."""
+    """SHA-256 (hex) over the relative path and SHA-256 of every file of the bundle, in path order.
+
+    Raises BundleError for a link to a folder, whose files would be loaded and neither hashed nor copied.
+    """
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    paths = sorted(folder.rglob("*"))
+    if links := [path for path in paths if path.is_symlink() and not path.is_file()]:
+        raise BundleError(f"{links[0]} is a link to a folder or to nothing: put the files themselves there.")
+    for path in (path for path in paths if path.is_file()):
         with path.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())

@@ -108,6 +108,8 @@ class BundleReference(_Document):
     #: SHA-256 over the whole bundle.
     digest: str
     cleared_for_clinical_use: bool
+    #: What nobody has shown to work says so; "" otherwise.
+    unproven: str = ""
 
 
 class EngineReference(_Document):

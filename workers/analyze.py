@@ -169,7 +169,8 @@ def describe(document: StudyResult) -> str:
         if finding.present is None
     ):
         said += f"; undetermined: {undetermined}"
-    return f"{said}; urgency {document.urgency}. {document.notice}".strip()
+    notices = ". ".join(each.rstrip(".") for each in (document.notice, document.bundle.unproven) if each)
+    return f"{said}; urgency {document.urgency}. {notices}".strip()
 
 
 def _write(path: Path, content: bytes) -> None:

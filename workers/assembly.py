@@ -155,6 +155,7 @@ def _document(request: AssemblyRequest, images: list[ImageResult], failed: list[
             version=manifest.version,
             digest=request.bundle_digest,
             cleared_for_clinical_use=manifest.cleared_for_clinical_use,
+            unproven=manifest.unproven,
         ),
         engine=request.engine,
         images=images,

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import TypeAlias
 from zipfile import BadZipFile
@@ -115,6 +116,8 @@ def run_selftest(bundle: LoadedBundle, compute: Compute | None = None, tolerance
             allowed = float(stored["tolerance"]) if tolerance is None else tolerance
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise BundleError(f"{path} is no self-test: {error}") from error
+    if not len(images) or (tolerance is None and not isfinite(allowed)):
+        raise BundleError(f"{path} tests nothing: it holds no image, or allows any difference.")
     computed = [*(compute or (lambda images: _forward(bundle, images)))(images)]
     expected = [logits, dense]
     if compute is None:
@@ -124,9 +127,14 @@ def run_selftest(bundle: LoadedBundle, compute: Compute | None = None, tolerance
         raise BundleError(f"{bundle.folder} gives outputs of another shape than its self-test expects.")
     # Dense logits are stored as float16, which rounds the large ones: half a unit in the last place is no difference.
     roundings = [0.0, np.abs(dense) * 2.0**-11, 0.0]
-    difference = max(
-        float((np.abs(ours - theirs) - rounding).max(initial=0.0))
-        for ours, theirs, rounding in zip(computed, expected, roundings, strict=False)
+    # np.max and not max: one NaN among them has to come out.
+    difference = float(
+        np.max(
+            [
+                (np.abs(ours - theirs) - rounding).max(initial=0.0)
+                for ours, theirs, rounding in zip(computed, expected, roundings, strict=False)
+            ]
+        )
     )
     if not difference <= allowed:
         raise BundleError(

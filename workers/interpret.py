@@ -102,7 +102,8 @@ def _tubes(
 ) -> list[TubeResult]:
     classes: dict[str, ScoredClass] = {scored.target: scored for scored in manifest.classes}
     presence = classes.get("endotracheal_tube.presence")
-    if presence is None or manifest.dense is None:
+    # Without an operating point nobody can say whether there is one: "absent" would reassure without ground.
+    if presence is None or presence.operating_point is None or manifest.dense is None:
         return []
     stride = manifest.dense.stride
     nothing = np.full_like(next(iter(channels.values())), _NOWHERE)
@@ -121,7 +122,7 @@ def _tubes(
         "calibrated": presence.calibrated,
         "carina": carina_point,
     }
-    if presence.operating_point is None or score < presence.operating_point:
+    if score < presence.operating_point:
         return [TubeResult.model_validate({**common, "present": False})]
 
     traced = trace_tube(course, tip, stride)

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -90,3 +91,38 @@ def test_the_selftest_catches_altered_weights_in_any_part(bundle: LoadedBundle, 
     save_file(tensors, altered / file)
     with pytest.raises(BundleError, match="self-test"):
         run_selftest(load_bundle(altered))
+
+
+@pytest.mark.parametrize("file", ["../weights.safetensors", "/weights.safetensors", "heads/../../weights.safetensors"])
+def test_a_bundle_loads_no_file_from_outside_its_folder(bundle: LoadedBundle, file: str) -> None:
+    document = json.loads((bundle.folder / "manifest.json").read_text(encoding="utf-8"))
+    for part in ({"backbone_file": file}, {"heads": [{**document["heads"][0], "file": file}]}):
+        (bundle.folder / "manifest.json").write_text(json.dumps({**document, **part}), encoding="utf-8")
+        with pytest.raises(BundleError, match="should match pattern"):
+            load_bundle(bundle.folder)
+
+
+def test_a_link_to_a_folder_is_refused_since_its_files_would_be_neither_hashed_nor_copied(
+    bundle: LoadedBundle, tmp_path: Path
+) -> None:
+    (bundle.folder / "heads").rename(tmp_path / "elsewhere")
+    (bundle.folder / "heads").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match="heads is a link to a folder"):
+        load_bundle(bundle.folder)
+
+
+def test_one_output_that_is_no_number_fails_the_selftest(bundle: LoadedBundle) -> None:
+    with np.load(bundle.folder / "selftest.npz") as stored:
+        logits, dense = stored["logits"], stored["dense"].astype(np.float32)
+    dense[0, 0, 0, 0] = np.nan
+    with pytest.raises(BundleError, match="differs by nan"):
+        run_selftest(bundle, lambda images: (logits, dense))
+
+
+@pytest.mark.parametrize("changed", [{"tolerance": np.float32(np.inf)}, {"images": np.zeros((0, 64, 64), np.uint8)}])
+def test_a_selftest_that_tests_nothing_is_none(bundle: LoadedBundle, changed: dict[str, NDArray[np.generic]]) -> None:
+    with np.load(bundle.folder / "selftest.npz") as stored:
+        arrays = dict(stored)
+    np.savez(bundle.folder / "selftest.npz", **{**arrays, **changed})
+    with pytest.raises(BundleError, match="tests nothing"):
+        run_selftest(bundle)

@@ -98,6 +98,23 @@ def test_arguments_that_fit_no_transformer_are_refused(arguments: dict[str, obje
         create_backbone("chexnode_vit_patch16", {**SMALL, **arguments})
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("resnet18", {}),
+        ("hf-hub:somebody/model", {}),
+        ("local-dir:/tmp/model", {}),
+        ("nothing", {}),
+        ("chexnode_resnet50", {"checkpoint_path": "weights.pth"}),
+    ],
+)
+def test_a_backbone_is_one_of_this_software_and_nothing_is_fetched_or_loaded_for_it(
+    name: str, arguments: dict[str, object]
+) -> None:
+    with pytest.raises(ValueError, match="is no backbone of this software|takes no pretrained weights"):
+        create_backbone(name, arguments)
+
+
 def test_an_image_that_is_not_made_of_patches_is_refused(vit: ViT) -> None:
     with pytest.raises(ValueError, match="60 x 64"):
         vit(torch.zeros(1, 3, 60, 64))

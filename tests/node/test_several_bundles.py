@@ -9,6 +9,7 @@ from pydicom import Dataset, dcmread
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from node.leases import make_due_again
 from node.ledger import Ledger, now
 from node.object_store import FolderObjectStore
 from node.population import taken, takes
@@ -232,6 +233,54 @@ def test_the_results_of_a_retired_bundle_stay_and_the_others_go_on(department: D
     department.correct(1, ViewPosition="LL")
     assert department.plan() == 0
     assert not any(current for _, _, current in department.results())
+
+
+def test_a_correction_that_is_taken_back_brings_the_result_back(department: Department) -> None:
+    tubes = activated(department.ledger, "tubes")
+    department.receive()
+    department.compute(tubes)
+    department.plan()
+    department.build()
+    department.correct(1, ViewPosition="LL")
+    department.plan()
+    assert department.results() == [("tubes", 1, False)]
+    department.correct(1)  # byte for byte the first file
+    assert department.plan() == 1
+    department.build()
+    assert department.results() == [("tubes", 1, False), ("tubes", 2, True)]
+
+
+def test_a_version_that_is_built_late_after_a_retry_takes_no_newer_ones_place(department: Department) -> None:
+    tubes = activated(department.ledger, "tubes")
+    department.receive()
+    department.compute(tubes)
+    department.plan()
+    given_up = update(Result).values(state=WorkState.FAILED)
+    department.ledger.write(lambda session: session.execute(given_up))
+    department.correct(1, PatientName="Corrected^Name")
+    department.plan()
+    department.build()
+    assert department.results() == [("tubes", 1, False), ("tubes", 2, True)]
+    department.ledger.write(lambda session: make_due_again(session, Result))
+    department.build()
+    assert department.results() == [("tubes", 1, False), ("tubes", 2, True)]
+
+
+def test_what_was_planned_before_its_bundle_was_retired_is_not_shown_once_no_view_is_frontal(
+    department: Department,
+) -> None:
+    activated(department.ledger, "findings")
+    tubes = activated(department.ledger, "tubes")
+    department.receive()
+    department.compute(tubes)
+    department.plan()
+    retired(department.ledger, "tubes")
+    department.correct(1, ViewPosition="LL")
+    department.plan()
+    department.build()  # late
+    department.plan()
+    assert not any(current for _, _, current in department.results())
+    assert not department.due()
 
 
 def test_a_study_does_not_wait_for_a_bundle_that_was_retired(department: Department) -> None:

@@ -330,6 +330,20 @@ def test_a_class_without_operating_point_is_undetermined() -> None:
     assert (finding.present, finding.operating_point) == (None, None)
 
 
+def test_a_tube_whose_presence_has_no_operating_point_is_not_called_absent() -> None:
+    picture = _tube_at(40.0)
+    glori = MANIFEST.classifier
+    assert glori is not None
+    unknown = [each.model_copy(update={"operating_point": None}) for each in glori.classes]
+    manifest = MANIFEST.model_copy(update={"heads": [glori.model_copy(update={"classes": unknown}), MANIFEST.dense]})
+    output = ModelOutput(
+        picture.logits.astype(np.float32), np.zeros((3, 1, 1), np.float16), picture.dense.astype(np.float16)
+    )
+    interpretation = interpret(output, manifest, picture.placement, NO_SPACING)
+    assert interpretation.tubes == []
+    assert Segment.ENDOTRACHEAL_TUBE not in interpretation.masks
+
+
 def test_an_output_of_another_bundle_is_refused() -> None:
     output = ModelOutput(np.zeros(2, np.float32), np.zeros((2, 1, 1), np.float16), np.zeros((6, 128, 128), np.float16))
     with pytest.raises(BundleError, match="2 logits"):

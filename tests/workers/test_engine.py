@@ -246,8 +246,9 @@ def test_a_bundle_that_was_changed_in_its_place_is_not_served_under_its_old_dige
 
 
 def test_a_device_whose_engine_does_not_come_back_leaves_the_images_to_the_others(
-    bundle: tuple[PoisonFolder, Manifest],
+    bundle: tuple[PoisonFolder, Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("workers.engine_lane._PAUSE_SECONDS", 0.5)
     with running(bundle, devices=2) as engine:
         (bundle[0] / "card.md").write_text("# another card, so that none starts any more\n")
         first, second = engine.processes

@@ -150,7 +150,8 @@ def _preprocessing(system: System, backbone: BackboneWeights, options: ImportOpt
     if published.resize is not None:
         changed["resize"] = round(published.resize * size / published.size)
     if options.fit == "letterbox" or (options.fit is None and tubes):
-        changed |= {"fit": Fit.LETTERBOX, "resize": None}
+        # What is shown whole is shown without the bars that a console put around it.
+        changed |= {"fit": Fit.LETTERBOX, "resize": None, "cut_bars": True}
     channels = backbone.architecture.arguments["in_chans"]
     if channels != published.channels:
         raise BundleMakingError(

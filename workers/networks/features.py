@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple, cast
 
-import timm
+from timm.models import is_model, model_entrypoint
 from torch import Tensor, nn
 
 #: Tokens of this many last blocks go to the heads (GLoRI, arXiv 2502.05142, reads four).
@@ -39,8 +39,15 @@ class Backbone(nn.Module):
 
 
 def create_backbone(timm_name: str, arguments: dict[str, Any]) -> Backbone:
-    """The manifest's backbone with fresh weights."""
-    return cast(Backbone, timm.create_model(timm_name, pretrained=False, **arguments))
+    """The manifest's backbone with fresh weights.
+
+    Not by timm.create_model: there a manifest could name a model of the Hugging Face Hub, which is fetched, or a file
+    to load. Raises ValueError for a network that is not this package's.
+    """
+    constructor = model_entrypoint(timm_name) if is_model(timm_name) else None
+    if constructor is None or not constructor.__module__.startswith("workers.networks."):
+        raise ValueError(f"{timm_name} is no backbone of this software")
+    return cast(Backbone, constructor(pretrained=False, **arguments))
 
 
 def refuse_pretrained(name: str, pretrained: bool, timm_arguments: dict[str, Any]) -> None:

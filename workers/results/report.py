@@ -212,7 +212,7 @@ def _summary(study: StudyResult) -> CodedConcept:
 
 
 def _comments(study: StudyResult) -> list[str]:
-    comments = [study.notice]
+    comments = [study.notice, study.bundle.unproven]
     for image in study.images:
         comments += [
             f"{tube.device.code.meaning} in image {image.sop_instance_uid}: {tube.position_reason}"
