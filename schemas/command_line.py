@@ -30,7 +30,7 @@ _SUMMARIES = {
     "viewer": "Install the OHIF viewer for the worklist page.",
     "phantom": "Make synthetic chest radiographs with known truth.",
     "train": "Make and evaluate model bundles.",
-    "bundle": "Show and verify a model bundle.",
+    "bundle": "Import, tune, activate and show model bundles.",
     "db": "Create, upgrade and inspect the ledger.",
     "node": "Run the receiver and the sweep alone.",
     "page": "Serve the worklist page alone.",
