@@ -21,7 +21,7 @@ from node.ledger import Ledger, now
 from node.repeating import repeating
 from schemas.errors import ChexnodeError, LeaseLostError
 from schemas.settings import WorkSettings
-from schemas.tables import Delivery, Inference, Picture, Result, WorkState
+from schemas.tables import Delivery, Inference, Instance, Picture, Result, Series, Study, WorkState
 
 log = structlog.get_logger()
 
@@ -197,8 +197,18 @@ def _storable(reason: str) -> str:
 def make_due_again(session: Session, table: WorkTable) -> int:
     """Take up again what was given up, and at once what waits after a failure; returns how many rows.
 
-    Not a result that has a later version: nobody is to get the older one after it.
+    Not a result that has a later version: nobody is to get the older one after it. Studies whose images are taken up
+    are planned again: they got a result without them, or none.
     """
+    if table is Inference:
+        given_up = select(Inference.pixel_digest).where(Inference.state == WorkState.FAILED)
+        studies = select(Series.study_id).join(Instance).where(Instance.pixel_digest.in_(given_up))
+        session.execute(
+            update(Study)
+            .where(Study.id.in_(studies), Study.result_due_at.is_(None))
+            .values(result_due_at=now())
+            .execution_options(synchronize_session=False)
+        )
     later = aliased(Result)
     superseded = select(later.id).where(
         later.study_id == Result.study_id, later.bundle_name == Result.bundle_name, later.version > Result.version

@@ -195,13 +195,12 @@ def _plan(
     versions = select(Result).where(Result.study_id == study.id, Result.bundle_name == name)
     latest = session.scalars(versions.order_by(Result.version.desc()).limit(1)).one_or_none()
     current = session.scalars(versions.where(Result.current)).one_or_none()
-    made_from = [(instance.id, inference.id, instance.file_sha256) for instance, inference in images]
+    made_from = [
+        (instance.id, inference.id, instance.file_sha256, inference.state == WorkState.DONE)
+        for instance, inference in images
+    ]
     withdrawn = latest is not None and latest.state == WorkState.DONE and not latest.current
-    if (
-        latest
-        and not withdrawn
-        and made_from == [(i.instance_id, i.inference_id, i.file_sha256) for i in latest.images]
-    ):
+    if latest and not withdrawn and made_from == _made_from(latest):
         return False
     result = Result(
         study_id=study.id,
@@ -224,6 +223,12 @@ def _plan(
     result.objects.append(_mint(ResultObject.REPORT, None))
     log.info("result planned", study=study.study_instance_uid, bundle=name, version=result.version, images=len(images))
     return True
+
+
+def _made_from(result: Result) -> list[tuple[int, int, str, bool]]:
+    """Instance, inference, file and whether it was computed, of each image that the result was planned with."""
+    computed = {each.instance_id for each in result.objects}
+    return [(i.instance_id, i.inference_id, i.file_sha256, i.instance_id in computed) for i in result.images]
 
 
 def _mint(kind: ResultObject, instance_id: int | None) -> StoredObject:

@@ -4,7 +4,9 @@ from datetime import datetime
 from pathlib import Path
 
 import click
+from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -48,12 +50,12 @@ def list_command() -> None:
             since = row.registered_at if row.activated_at is None else row.activated_at
             table.add_row(
                 row.name,
-                row.version,
+                escape(row.version),
                 row.digest[:12],
                 f"[{_STYLES[BundleState(row.state)]}]{row.state}[/]" if _STYLES[BundleState(row.state)] else row.state,
                 datetime.fromtimestamp(since).strftime("%Y-%m-%d %H:%M"),
                 _cleared(row),
-                "shipped" if row.shipped else row.source,
+                "shipped" if row.shipped else escape(row.source),
             )
     console = Console()
     console.print(table)
@@ -125,7 +127,10 @@ def _only_name(session: Session) -> str:
 
 
 def _cleared(row: Bundle) -> str:
-    return "cleared" if Manifest.model_validate_json(row.manifest).cleared_for_clinical_use else "no"
+    try:
+        return "cleared" if Manifest.model_validate_json(row.manifest).cleared_for_clinical_use else "no"
+    except ValidationError:
+        return "[red]not readable by this version[/]"
 
 
 def _ledger(settings: Settings) -> Ledger:

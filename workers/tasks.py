@@ -47,6 +47,8 @@ log = structlog.get_logger()
 
 #: A picture that has waited so long goes before analyses of the same urgency, so that endless load cannot starve it.
 _PATIENCE_SECONDS = 10.0
+#: Why an image is not in a result that was planned before somebody had it analysed again.
+_TAKEN_UP_AGAIN = "It was given up and is analysed again; the next version of the result has it."
 #: Placed images that are kept for other bundles, per thread that analyses.
 _KEPT_PER_THREAD = 4
 
@@ -179,7 +181,9 @@ class Tasks:
 
     def _request(self, session: Session, result_id: int) -> AssemblyRequest:
         result = session.get_one(Result, result_id)
-        done = [image for image in result.images if image.inference.state == WorkState.DONE]
+        # As it was planned: an image that was given up may since have been taken up again, for the next version.
+        minted = {each.instance_id for each in result.objects}
+        done = [image for image in result.images if image.instance_id in minted]
         first = done[0].inference
         assert first.engine_name and first.engine_device and first.engine_precision and first.software_version
         predecessor = session.get(Result, result.predecessor_id) if result.predecessor_id else None
@@ -198,9 +202,11 @@ class Tasks:
             ),
             images=[self._image(session, result, image, manifest) for image in done],
             failed=[
-                FailedImage(sop_instance_uid=image.instance.sop_instance_uid, reason=image.inference.error)
+                FailedImage(
+                    sop_instance_uid=image.instance.sop_instance_uid, reason=image.inference.error or _TAKEN_UP_AGAIN
+                )
                 for image in result.images
-                if image.inference.state == WorkState.FAILED
+                if image.instance_id not in minted
             ],
             report=ReportIdentity(
                 report.sop_instance_uid, report.series_instance_uid, self._predecessor(predecessor, result)

@@ -1,5 +1,9 @@
 """Every backend computes what torch computes in float32, as exactly as its precision says."""
 
+import os
+import shutil
+import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -68,15 +72,31 @@ def test_the_converted_model_lies_beside_the_bundle_and_is_made_once(tiny: Path,
     assert digest == bundle_digest(tiny) and folder.name.startswith(digest[:16])
 
 
-def test_a_bundle_in_a_place_that_cannot_be_written_is_converted_elsewhere(tiny: Path, tmp_path: Path) -> None:
+def test_what_a_killed_engine_left_of_a_conversion_is_removed_by_a_later_one(tiny: Path) -> None:
+    beside = tiny.with_name("bundle.converted")
+    shutil.rmtree(beside, ignore_errors=True)
+    for name, age in ((".draft-dead", 7200.0), (".draft-alive", 0.0)):
+        (beside / name).mkdir(parents=True)
+        os.utime(beside / name, (time.time() - age, time.time() - age))
+    computed(tiny, EngineChoice(name="openvino"))
+    assert [path.name for path in beside.glob(".draft-*")] == [".draft-alive"]
+
+
+def test_a_bundle_in_a_place_that_cannot_be_written_is_converted_elsewhere(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "bundle").symlink_to(tiny)
     beside = tiny.with_name("bundle.converted")
     kept = beside.with_name("kept")
     if beside.exists():
         beside.rename(kept)
     beside.write_text("in the way\n")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     try:
-        assert computed(tmp_path / "bundle", EngineChoice(name="openvino")).logits.shape[0] == 3
+        for name in ("openvino", "onnxruntime"):
+            engine = EngineChoice.model_validate({"name": name})
+            assert computed(tmp_path / "bundle", engine).logits.shape[0] == 3
+        assert [path.name for path in tmp_path.iterdir()] == ["bundle"], "no copy of the weights stays behind"
     finally:
         beside.unlink()
         if kept.exists():

@@ -139,6 +139,20 @@ def test_an_engine_that_does_not_load_any_more_gives_way_to_torch(bundle: Path) 
     assert "openvino float32 was chosen but does not load" in chosen.reason
 
 
+def test_a_converted_model_that_was_damaged_gives_way_to_torch_and_is_made_anew(bundle: Path) -> None:
+    pytest.importorskip("openvino", reason="the extra 'acceleration' is not installed")
+    tuned(bundle, EngineChoice(name="openvino"), difference=0.0)
+    assert load_chosen(bundle, "cpu", 1).backend.name == "openvino"
+    weights = next(bundle.with_name("bundle.converted").glob("*/model.bin"))
+    numbers = np.fromfile(weights, np.uint8)
+    numbers[len(numbers) // 2 : len(numbers) // 2 + 20_000] = 0  # as blocks that a power cut lost
+    numbers.tofile(weights)
+    chosen = load_chosen(bundle, "cpu", 1)
+    assert (chosen.backend.name, chosen.backend.precision) == ("torch", "float32")
+    assert "its converted model computes something else" in chosen.reason
+    assert load_chosen(bundle, "cpu", 1).backend.name == "openvino"
+
+
 def test_a_tuned_engine_may_differ_by_what_it_differed_by_and_a_margin(bundle: Path) -> None:
     path = bundle / "selftest.npz"
     with np.load(path) as stored:

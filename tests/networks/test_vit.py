@@ -111,7 +111,7 @@ def test_arguments_that_fit_no_transformer_are_refused(arguments: dict[str, obje
 def test_a_backbone_is_one_of_this_software_and_nothing_is_fetched_or_loaded_for_it(
     name: str, arguments: dict[str, object]
 ) -> None:
-    with pytest.raises(ValueError, match="is no backbone of this software|takes no pretrained weights"):
+    with pytest.raises(ValueError, match=r"is no backbone of this software|takes no pretrained weights"):
         create_backbone(name, arguments)
 
 

@@ -7,17 +7,20 @@ import threading
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from node.activation import activate, before, provide_shipped, register, retire
 from node.bundle_files import bundle_path, keep_files
+from node.database import upgrade
 from node.handing_over import hand_over, has_orphans
-from node.ledger import Ledger, now
+from node.ledger import Ledger, now, open_ledger
 from node.registry import BundleNotFoundError, active_bundles, find_bundle, manifest_of
 from schemas.bundle import Population, bundle_digest, bundle_folder, read_manifest
+from schemas.command_line import chexnode
 from schemas.errors import BundleError
-from schemas.settings import Settings
+from schemas.settings import Settings, load_settings
 from schemas.tables import Bundle, BundleState, Inference, Instance, Result, ResultImage, Series, Study, WorkState
 from tests.node.bundles import activated, registered, retired
 from tests.support.processes import Running, wait_for
@@ -373,3 +376,19 @@ def test_who_retires_what_is_not_active_is_told_so(ledger: Ledger) -> None:
     registered(ledger, "tubes")
     with pytest.raises(BundleNotFoundError, match="No version of tubes is active"):
         ledger.write(lambda session: retire(session, "tubes"))
+
+
+def test_the_list_shows_a_bundle_of_another_version_of_the_software_and_any_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHEXNODE_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    ledger = open_ledger(load_settings())
+    upgrade(ledger)
+    digest = registered(ledger, "newer")
+    changed = update(Bundle).where(Bundle.digest == digest).values(manifest='{"format": 2}', source="/data/[/models]")
+    ledger.write(lambda session: session.execute(changed))
+    ledger.close()
+    listed = CliRunner().invoke(chexnode, ["bundle", "list"])
+    assert listed.exit_code == 0, listed.exception
+    assert "not readable by this version" in listed.output and "/data/[/models]" in listed.output

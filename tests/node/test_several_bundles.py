@@ -19,7 +19,7 @@ from node.registry import active_bundles
 from node.results_planning import make_current, plan_results, wanted_objects
 from node.view_position import View
 from schemas.bundle import Population
-from schemas.settings import AllowedWaits, Settings
+from schemas.settings import AllowedWaits, ResultObject, Settings
 from schemas.tables import Inference, Instance, Result, Series, Study, WorkState
 from tests.node.bundles import ADULTS, activated, retired
 from tests.support.phantoms import write_phantom
@@ -264,6 +264,31 @@ def test_a_version_that_is_built_late_after_a_retry_takes_no_newer_ones_place(de
     department.ledger.write(lambda session: make_due_again(session, Result))
     department.build()
     assert department.results() == [("tubes", 1, False), ("tubes", 2, True)]
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_an_image_that_is_computed_after_a_retry_comes_into_a_result(department: Department, others: int) -> None:
+    tubes = activated(department.ledger, "tubes")
+    first = department.receive(1)
+    department.compute(tubes, WorkState.FAILED)
+    for seed in range(2, 2 + others):
+        write_phantom(department.folder / f"{seed}.dcm", seed=seed, study=first, rows=300, columns=300)
+        department.correct(seed)
+    due = update(Inference).where(Inference.state == WorkState.DUE).values(state=WorkState.DONE)
+    department.ledger.write(lambda session: session.execute(due))
+    assert department.plan() == others
+    department.build()
+    assert not department.due()
+    department.ledger.write(lambda session: make_due_again(session, Inference))
+    assert department.plan() == 0
+    department.compute(tubes)
+    assert department.plan() == 1
+    department.build()
+    assert department.plan() == 0
+    with department.ledger.read() as session:
+        (current,) = session.scalars(select(Result).where(Result.current))
+        seen = [each for each in current.objects if each.kind == ResultObject.SEGMENTATION]
+        assert (current.version, len(seen)) == (1 + others, 1 + others)
 
 
 def test_what_was_planned_before_its_bundle_was_retired_is_not_shown_once_no_view_is_frontal(

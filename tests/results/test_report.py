@@ -265,6 +265,15 @@ def test_the_whole_study_has_urgency_summary_and_notice() -> None:
     assert NOT_FOR_CLINICAL_USE in [each.TextValue for each in routine.ContentSequence if each.ValueType == "TEXT"]
 
 
+def test_the_report_says_what_nobody_has_shown_of_an_unproven_bundle() -> None:
+    image, words = source(dx_header()), "Nothing shows that these weights work."
+    bundle = BUNDLE.model_copy(update={"unproven": words})
+    said = study([image]).model_copy(update={"bundle": bundle})
+    report = build_report(said, [image], [], report_identity(1), CONTENT_TIME)
+    evaluated = child(report, EVALUATIONS).ContentSequence
+    assert words in [each.TextValue for each in evaluated if each.ValueType == "TEXT"]
+
+
 def test_the_report_is_preliminary_and_says_what_it_is_not_for() -> None:
     report = report_of(source(dx_header()))
     assert (report.PreliminaryFlag, report.VerificationFlag, report.CompletionFlag) == (

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from schemas.errors import BundleError
 from schemas.tuning import REFERENCE, DeviceTuning, EngineChoice, read_tuning
 from workers.backends.backend import Backend
+from workers.backends.converted import forget_converted
 from workers.backends.torch_backend import TorchBackend
 from workers.bundle import Compute, LoadedBundle, load_bundle, run_selftest
 from workers.devices import available_cores
@@ -46,17 +47,23 @@ def load_chosen(folder: Path, device: str, largest_batch: int) -> Chosen:
     torch.set_num_threads(available_cores())
     loaded = load_bundle(folder)
     tuned, reason = _recorded(loaded, device)
-    backend: Backend | None = None
     if tuned is not None:
+        allowed = max(_MARGIN * tuned.selftest_difference, _LEAST_ALLOWED)
         try:
             backend = make_backend(loaded, tuned.choice, device, largest_batch)
+            difference = run_selftest(loaded, selftest_compute(backend, largest_batch), allowed)
+            return Chosen(backend, loaded.digest, reason, difference)
         except (ImportError, RuntimeError, OSError, ValueError) as error:
             reason = f"{tuned.choice} was chosen but does not load: {error}"
-            tuned, loaded = None, load_bundle(folder)  # what failed may have converted weights
-    if backend is None:
-        backend = make_backend(loaded, REFERENCE, device, largest_batch)
-    allowed = None if tuned is None else max(_MARGIN * tuned.selftest_difference, _LEAST_ALLOWED)
-    difference = run_selftest(loaded, selftest_compute(backend, largest_batch), allowed)
+        except BundleError as error:
+            if tuned.choice.name == "torch":
+                raise
+            reason = f"{tuned.choice} was chosen but its converted model computes something else: {error}"
+        if tuned.choice.name != "torch":
+            forget_converted(folder, set())  # it may be damaged, as after a power cut: the next start makes it anew
+        loaded = load_bundle(folder)  # what failed may have converted weights
+    backend = make_backend(loaded, REFERENCE, device, largest_batch)
+    difference = run_selftest(loaded, selftest_compute(backend, largest_batch))
     return Chosen(backend, loaded.digest, reason, difference)
 
 

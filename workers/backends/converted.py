@@ -2,10 +2,12 @@
 
 import shutil
 import tempfile
+import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,9 @@ from schemas.bundle import LinearHead, Manifest
 from workers.backends.backend import Outputs
 from workers.backends.graph import InferenceGraph
 from workers.bundle import LoadedBundle
+
+#: Longer than any conversion that is still alive.
+_ABANDONED_SECONDS = 3600.0
 
 
 class ConvertedBackend(ABC):
@@ -64,10 +69,13 @@ def given_outputs(manifest: Manifest) -> list[str]:
     return given
 
 
+@contextmanager
 def converted_model(
     loaded: LoadedBundle, kind: str, file: str, convert: Callable[[nn.Module, Tensor, Path], None]
-) -> Path:
+) -> Iterator[Path]:
     """The converted model of a bundle: `file` in a folder beside the bundle's, made where it is not there yet.
+
+    Where nothing can be kept beside the bundle it is made for the block only.
 
     Parameters
     ----------
@@ -79,24 +87,35 @@ def converted_model(
     store = _store(loaded.folder)
     folder = store / f"{loaded.digest[:16]}-{kind}"
     if (folder / file).is_file():
-        return folder / file
+        yield folder / file
+        return
     try:
         store.mkdir(exist_ok=True)
+        _remove_abandoned(store)
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=store))
     except OSError:  # a read-only place: convert at every start
         draft = store = Path(tempfile.mkdtemp(prefix="chexnode-converted-"))
     try:
         _write(loaded, convert, draft / file)
-    except BaseException:
+        if draft is store:
+            yield draft / file
+            return
+        try:
+            draft.rename(folder)
+        except OSError:
+            if not (folder / file).is_file():  # else another engine was faster
+                raise
+        yield folder / file
+    finally:
         shutil.rmtree(draft, ignore_errors=True)
-        raise
-    if draft is store:
-        return draft / file
-    try:
-        draft.rename(folder)
-    except OSError:  # another engine was faster
-        shutil.rmtree(draft, ignore_errors=True)
-    return folder / file
+
+
+def _remove_abandoned(store: Path) -> None:
+    """Drafts of engines that were killed while they converted: of a large network a gigabyte each."""
+    for draft in store.glob(".draft-*"):
+        with suppress(OSError):  # somebody else was quicker
+            if time.time() - draft.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(draft)
 
 
 def _write(loaded: LoadedBundle, convert: Callable[[nn.Module, Tensor, Path], None], path: Path) -> None:

@@ -22,12 +22,12 @@ class ONNXRuntimeBackend(ConvertedBackend):
 
     def __init__(self, loaded: LoadedBundle) -> None:
         super().__init__(loaded.manifest)
-        path = converted_model(loaded, f"onnxruntime-{onnxruntime.__version__}", "model.onnx", _convert)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = available_cores()
         # Threads that spin while they wait take the cores that decode the next image.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        with converted_model(loaded, f"onnxruntime-{onnxruntime.__version__}", "model.onnx", _convert) as path:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
 
     def _infer(self, image: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:

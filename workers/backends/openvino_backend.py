@@ -24,18 +24,16 @@ class OpenVINOBackend(ConvertedBackend):
         core = openvino.Core()
         if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise RuntimeError("this CPU has no instructions for bfloat16")
-        path = converted_model(loaded, f"openvino-{openvino.get_version().split('-')[0]}", "model.xml", _convert)
-        compiled = core.compile_model(
-            path,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
-                "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_NUM_THREADS": available_cores(),
-                # Other engines and the processes that decode use the same cores.
-                "ENABLE_CPU_PINNING": False,
-            },
-        )
+        wanted = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": available_cores(),
+            # Other engines and the processes that decode use the same cores.
+            "ENABLE_CPU_PINNING": False,
+        }
+        kind = f"openvino-{openvino.get_version().split('-')[0]}"
+        with converted_model(loaded, kind, "model.xml", _convert) as path:
+            compiled = core.compile_model(path, "CPU", wanted)
         self._request = compiled.create_infer_request()
 
     def _infer(self, image: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
