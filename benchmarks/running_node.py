@@ -32,8 +32,6 @@ def measured_node(*, production: bool, orthanc: bool = False) -> Iterator[Measur
     """A node whose parts the block starts; with an Orthanc as its destination, or none."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        # PostgreSQL runs as another user.
-        folder.chmod(0o755)
         ledger_url = broker_url = ""
         if production:
             for each in ("postgres", "redis"):

@@ -12,9 +12,8 @@ from sqlalchemy.orm import Session
 from node.bundle_files import keep_files
 from node.handing_over import hand_over
 from node.ledger import Ledger, now
-from node.registry import BundleNotFoundError
+from node.registry import BundleNotFoundError, BundleStateError
 from schemas.bundle import Manifest, bundle_folder, read_manifest
-from schemas.errors import BundleError
 from schemas.settings import Settings
 from schemas.tables import Bundle, BundleState
 
@@ -41,8 +40,7 @@ def activate(session: Session, digest: str) -> Bundle | None:
     bundle = session.scalar(select(Bundle).where(Bundle.digest == digest).execution_options(populate_existing=True))
     if bundle is None:
         raise BundleNotFoundError(f"Digest {digest[:12]}.")
-    if not Manifest.model_validate_json(bundle.manifest).heads:
-        raise BundleError(f"{bundle.name} {bundle.version} has no head, so that it would say nothing: give it one.")
+    Manifest.model_validate_json(bundle.manifest).check_says_something()
     replaced = session.scalar(
         select(Bundle)
         .where(Bundle.name == bundle.name, Bundle.state == BundleState.ACTIVE)
@@ -65,7 +63,7 @@ def activate(session: Session, digest: str) -> Bundle | None:
 def before(session: Session, name: str) -> Bundle:
     """The version of `name` that was active before the one that is now, to which a rollback goes.
 
-    Raises BundleNotFoundError.
+    Raises BundleNotFoundError for a name that nobody knows, BundleStateError when there is none.
     """
     earlier = session.scalars(
         select(Bundle)
@@ -74,17 +72,25 @@ def before(session: Session, name: str) -> Bundle:
         .limit(1)
     ).one_or_none()
     if earlier is None:
-        raise BundleNotFoundError(f"No other version of {name} was ever active: there is nothing to go back to.")
+        _check_name(session, name)
+        raise BundleStateError(
+            f"No other version of {name} was ever active: there is nothing to go back to. "
+            "To take it out of service: chexnode bundle retire."
+        )
     return earlier
 
 
 def retire(session: Session, name: str) -> Bundle:
-    """Take the active version of `name` out of service; results that it gave stay. Raises BundleNotFoundError."""
+    """Take the active version of `name` out of service; results that it gave stay.
+
+    Raises BundleNotFoundError for a name that nobody knows, BundleStateError when no version is active.
+    """
     bundle = session.scalar(
         select(Bundle).where(Bundle.name == name, Bundle.state == BundleState.ACTIVE).with_for_update()
     )
     if bundle is None:
-        raise BundleNotFoundError(f"No version of {name} is active.")
+        _check_name(session, name)
+        raise BundleStateError(f"No version of {name} is active; chexnode bundle list shows what is.")
     bundle.state = BundleState.RETIRED
     session.flush()
     hand_over(session)
@@ -114,6 +120,11 @@ def provide_shipped(ledger: Ledger, settings: Settings) -> None:
             activate(session, digest)
 
     ledger.write(change)
+
+
+def _check_name(session: Session, name: str) -> None:
+    if session.scalar(select(Bundle.id).where(Bundle.name == name).limit(1)) is None:
+        raise BundleNotFoundError(f"{name} is no name in chexnode bundle list.")
 
 
 def _add(session: Session, digest: str, manifest: Manifest, folder: Path) -> None:

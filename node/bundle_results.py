@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import structlog
 from pydantic import ValidationError
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
@@ -14,6 +15,8 @@ from sqlalchemy.orm import Session
 from schemas.bundle import LinearHead, Manifest
 from schemas.result import ImageResult, StudyResult
 from schemas.tables import Bundle, Instance, Picture, Result, ResultImage, WorkState
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,22 @@ class StudyResults:
     """Rows of the results of a study that count: current, to be made, or given up; the oldest first."""
 
     rows: list[Result]
-    #: Documents of the current ones, by key.
+    #: Documents of the current ones, by key; not of those that cannot be read.
     documents: dict[int, StudyResult]
 
     @property
     def current(self) -> list[Result]:
-        """By name of their bundle."""
-        return sorted((each for each in self.rows if each.id in self.documents), key=lambda each: each.bundle_name)
+        """Those that can be read, by name of their bundle."""
+        return self._by_name(each for each in self.rows if each.id in self.documents)
+
+    @property
+    def unreadable(self) -> list[Result]:
+        """Current ones whose documents another version of this software wrote, by name of their bundle."""
+        return self._by_name(each for each in self.rows if each.current and each.id not in self.documents)
+
+    @staticmethod
+    def _by_name(results: Iterable[Result]) -> list[Result]:
+        return sorted(results, key=lambda each: each.bundle_name)
 
 
 def study_results(session: Session, study_ids: Iterable[int]) -> dict[int, StudyResults]:
@@ -72,9 +84,26 @@ def study_results(session: Session, study_ids: Iterable[int]) -> dict[int, Study
     ):
         of_study = found[result.study_id]
         of_study.rows.append(result)
-        if result.current and result.document:
-            of_study.documents[result.id] = StudyResult.model_validate_json(result.document)
+        if result.current and (document := read_document(result)):
+            of_study.documents[result.id] = document
     return found
+
+
+def read_document(result: Result) -> StudyResult | None:
+    """What the result says; None, which is logged, when this software cannot read it (newer, or damaged)."""
+    try:
+        return StudyResult.model_validate_json(result.document or "")
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        _log_unreadable(result.id, result.bundle_name, f"{where}: {first['msg']}" if where else first["msg"])
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _log_unreadable(result_id: int, bundle: str, reason: str) -> None:
+    # Cached, so that it is said once and not with every look at the list.
+    log.error("result not readable by this version: update CheXNode", result=result_id, bundle=bundle, reason=reason)
 
 
 def pictures(session: Session, results: Iterable[Result]) -> dict[int, dict[str, Picture]]:

@@ -6,7 +6,7 @@ The report, the picture's legend, the page and the tables of the commands have i
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from schemas.codes import Category
+from schemas.codes import Category, Finding
 from schemas.result import FindingResult
 
 _CATEGORIES = list(Category)
@@ -27,12 +27,20 @@ class Foremost:
 
 
 def ranked(findings: Iterable[FindingResult]) -> list[FindingResult]:
-    """Present ones first, the most pressing of them first; then absent ones, then the undetermined; by score."""
-    return sorted(findings, key=lambda each: (_presence(each), _pressing(each), -each.score))
+    """Present ones, then absent ones, then the undetermined.
+
+    What is present, and what nobody has told, by how pressing it is (or would be), then by score; the absent by score.
+    """
+    return sorted(findings, key=lambda each: (_presence(each), _weight(each), -each.score))
+
+
+def pressing_first(findings: Iterable[Finding]) -> list[Finding]:
+    """By how pressing they are when present, then by name: for lists of what was not assessed."""
+    return sorted(findings, key=lambda each: (_pressing(each), each.code.meaning.lower()))
 
 
 def foremost(findings: Sequence[FindingResult]) -> Foremost:
-    """Everything, of few; of many what is present, and of absent and undetermined ones those with the best scores."""
+    """Everything, of few; of many what is present, and of the absent and the undetermined those that rank first."""
     every = ranked(findings)
     if len(every) <= _FEW:
         return Foremost(every, [])
@@ -62,11 +70,12 @@ def _presence(result: FindingResult) -> int:
     return {True: 0, False: 1, None: 2}[result.present]
 
 
-def _pressing(result: FindingResult) -> int:
-    """Rank of a present finding: by category, then what asks for nobody, last what is no disorder. 0 for others."""
-    if not result.present:
-        return 0
-    if not result.finding.is_pathology:
+def _weight(result: FindingResult) -> int:
+    return 0 if result.present is False else _pressing(result.finding)
+
+
+def _pressing(finding: Finding) -> int:
+    """Rank of a finding: by category, then what asks for nobody, last what is no disorder."""
+    if not finding.is_pathology:
         return len(_CATEGORIES) + 1
-    category = result.finding.category
-    return len(_CATEGORIES) if category is None else _CATEGORIES.index(category)
+    return len(_CATEGORIES) if finding.category is None else _CATEGORIES.index(finding.category)

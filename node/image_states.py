@@ -22,6 +22,8 @@ class Analysis(StrEnum):
     PENDING = "pending"
     #: Selected, and given up.
     FAILED = "failed"
+    #: There is a current result, which this version of the software cannot read.
+    UNREADABLE = "unreadable"
     #: Routing set it aside.
     SET_ASIDE = "set_aside"
 
@@ -33,7 +35,7 @@ class BundleAnalysis:
     #: Name of the bundle; "" for one that this node never registered.
     bundle: str
     analysis: Analysis
-    #: Why it failed; "" otherwise.
+    #: Why it failed or says nothing; "" otherwise.
     reason: str = ""
 
 
@@ -45,23 +47,23 @@ class ImageState:
 
     @property
     def analysis(self) -> Analysis:
-        """Under way while any bundle is at it; then failed when any bundle has given it up."""
+        """Under way while any bundle is at it; then failed when any has given it up, or not readable."""
         if not self.instance.selected:
             return Analysis.SET_ASIDE
         found = {part.analysis for part in self.parts}
         if not found or Analysis.PENDING in found:
             return Analysis.PENDING
-        return Analysis.FAILED if Analysis.FAILED in found else Analysis.DONE
+        return next((each for each in (Analysis.FAILED, Analysis.UNREADABLE) if each in found), Analysis.DONE)
 
     @property
     def reason(self) -> str:
-        """Why it failed or was set aside, with the bundle where there are several; "" otherwise."""
+        """Why it failed, cannot be read or was set aside, with the bundle where there are several; "" otherwise."""
         if not self.instance.selected:
             return self.instance.route_explanation
-        failed = [part for part in self.parts if part.analysis is Analysis.FAILED]
+        missing = [part for part in self.parts if part.analysis in (Analysis.FAILED, Analysis.UNREADABLE)]
         if len(self.parts) < 2:
-            return "".join(part.reason for part in failed)
-        return " ".join(f"{part.bundle or 'unknown bundle'}: {part.reason}" for part in failed)
+            return "".join(part.reason for part in missing)
+        return " ".join(f"{part.bundle or 'unknown bundle'}: {part.reason}" for part in missing)
 
     def under(self, bundle: str) -> Analysis | None:
         """How far it is under this bundle; None when that has nothing to do with it."""
@@ -131,7 +133,11 @@ def _part(
 ) -> BundleAnalysis:
     own = [each for each in speaking if each.bundle_name == name]
     if current := next((each for each in own if each.current), None):
-        failed = {each.sop_instance_uid: each.reason for each in results.documents[current.id].failed}
+        document = results.documents.get(current.id)
+        if document is None:
+            reason = "The result of this model cannot be read by this version of CheXNode."
+            return BundleAnalysis(name, Analysis.UNREADABLE, reason)
+        failed = {each.sop_instance_uid: each.reason for each in document.failed}
         if instance.sop_instance_uid in failed:
             return BundleAnalysis(name, Analysis.FAILED, failed[instance.sop_instance_uid])
         return BundleAnalysis(name, Analysis.DONE)

@@ -10,8 +10,13 @@ import sys
 import structlog
 
 
-def configure_logs() -> None:
-    """Set up logging for a process of the node. Called once by each long-running command."""
+def configure_logs(least: int = logging.INFO) -> None:
+    """Set up logging for a process of the node. Called once by each command.
+
+    Parameters
+    ----------
+    least : level from which on events are shown; commands that print what they did leave out INFO
+    """
     renderers: list[structlog.typing.Processor]
     if os.environ.get("CHEXNODE_LOG_FORMAT") == "json":
         # Without local variables: they hold data sets, and so patients' names.
@@ -27,7 +32,7 @@ def configure_logs() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *renderers,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )

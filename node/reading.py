@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import and_, case, select, update
 from sqlalchemy.orm import Session
 
+from node.bundle_results import read_document
 from node.ledger import now
 from node.triage import allowed_wait, more_pressing, most_pressing, study_urgency
 from schemas.errors import StudyChangedError, StudyNotFoundError
-from schemas.result import OrderPriority, StudyResult, Urgency
+from schemas.result import OrderPriority, Urgency
 from schemas.settings import AllowedWaits
 from schemas.tables import ReadState, Result, Study
 
@@ -50,12 +51,16 @@ def settle(session: Session, study: Study, waits: AllowedWaits) -> None:
     """
     before, flagged_before = Urgency(study.urgency), study.malpositioned_tube
     current = session.scalars(
-        select(Result.document).where(Result.study_id == study.id, Result.current, Result.document.is_not(None))
+        select(Result).where(Result.study_id == study.id, Result.current, Result.document.is_not(None))
     )
-    documents = [StudyResult.model_validate_json(document) for document in current if document]
-    results = most_pressing(document.urgency for document in documents)
-    study.urgency = study_urgency(results, OrderPriority(study.order_priority))
-    study.malpositioned_tube = any(document.malpositioned_tube for document in documents) if documents else None
+    urgencies, flags = [], []
+    for result in current:
+        document = read_document(result)
+        # Of what this version cannot read, its urgency stands beside it, and a flag that is up stays up.
+        urgencies.append(document.urgency if document else Urgency(result.urgency or Urgency.ROUTINE))
+        flags.append(document.malpositioned_tube if document else bool(study.malpositioned_tube))
+    study.urgency = study_urgency(most_pressing(urgencies), OrderPriority(study.order_priority))
+    study.malpositioned_tube = any(flags) if flags else None
     flagged = study.malpositioned_tube and not flagged_before
     if study.read_state == ReadState.READ and (flagged or more_pressing(Urgency(study.urgency), before)):
         start_waiting(session, study, waits, "Something more pressing came after it was read.")

@@ -29,6 +29,12 @@ class BundleNotFoundError(ChexnodeError):
     http_status = 404
 
 
+class BundleStateError(ChexnodeError):
+    """The registry stays as it is."""
+
+    http_status = 409
+
+
 @dataclass(frozen=True)
 class ActiveBundle:
     """A bundle that analyses."""
@@ -64,7 +70,7 @@ def manifest_of(session: Session, digest: str) -> Manifest:
 def find_bundle(session: Session, wanted: str) -> Bundle:
     """The bundle of this name (the active version, else the one that was active last) or beginning of a digest.
 
-    Raises BundleNotFoundError.
+    Raises BundleNotFoundError, or BundleStateError when several digests begin so.
     """
     of_name = session.scalars(select(Bundle).where(Bundle.name == wanted)).all()
     if of_name:
@@ -74,9 +80,12 @@ def find_bundle(session: Session, wanted: str) -> Bundle:
     if len(prefix) >= _LEAST_PREFIX and prefix.isalnum():
         found = session.scalars(select(Bundle).where(Bundle.digest.startswith(prefix))).all()
     if len(found) > 1:
-        raise BundleNotFoundError(f"{len(found)} digests begin with {prefix}: give more of it.")
+        raise BundleStateError(f"{len(found)} digests begin with {prefix}: give more of it.")
     if not found:
-        raise BundleNotFoundError(f"{wanted} is no folder, nor a name or digest in chexnode bundle list.")
+        raise BundleNotFoundError(
+            f"{wanted} is no folder, nor a name or the beginning of a digest (at least {_LEAST_PREFIX} characters) in "
+            "chexnode bundle list."
+        )
     return found[0]
 
 

@@ -53,7 +53,7 @@ class SelectedImage:
 class ObjectState:
     """A result object of a current version, and how it gets to its destinations."""
 
-    bundle: BundleResult
+    bundle_name: str
     stored: StoredObject
     deliveries: list[Delivery]
 
@@ -100,7 +100,9 @@ def read_study(session: Session, study_instance_uid: str) -> StudyRecord:
     digests = {each.instance.pixel_digest for each in row.images}
     inferences = session.scalars(select(Inference).where(Inference.pixel_digest.in_(digests))).all()
     names = _bundle_names(session, results, inferences)
-    objects = [each for bundle in row.bundles for each in _objects(session, bundle)]
+    # Also of what cannot be read here: it was delivered all the same.
+    current = sorted([*(each.result for each in row.bundles), *row.unreadable], key=lambda each: each.bundle_name)
+    objects = [each for result in current for each in _objects(session, result)]
     return StudyRecord(
         row=row,
         selected=[
@@ -132,13 +134,13 @@ def _bundle_names(session: Session, results: Sequence[Result], inferences: Seque
     return names | {digest: name for digest, name in registered}  # noqa: C416 - rows are no pairs to the type checker
 
 
-def _objects(session: Session, bundle: BundleResult) -> list[ObjectState]:
+def _objects(session: Session, result: Result) -> list[ObjectState]:
     deliveries = session.scalars(
-        select(Delivery).where(Delivery.result_id == bundle.result.id).order_by(Delivery.destination)
+        select(Delivery).where(Delivery.result_id == result.id).order_by(Delivery.destination)
     ).all()
     return [
-        ObjectState(bundle, stored, [each for each in deliveries if each.object_id == stored.id])
-        for stored in bundle.result.objects
+        ObjectState(result.bundle_name, stored, [each for each in deliveries if each.object_id == stored.id])
+        for stored in result.objects
         if stored.sha256
     ]
 
@@ -177,7 +179,7 @@ def _events(
     for each in objects:
         what = f"{each.stored.kind.replace('_', ' ').capitalize()} delivered"
         events += [
-            Event(delivery.finished_at, what, f"{each.bundle.name}, {delivery.destination}")
+            Event(delivery.finished_at, what, f"{each.bundle_name}, {delivery.destination}")
             for delivery in each.deliveries
             if delivery.finished_at and delivery.state == WorkState.DONE
         ]

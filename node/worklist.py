@@ -18,9 +18,9 @@ from node.ledger import now
 from node.reading import results_key
 from node.study_description import searchable
 from node.triage import allowed_wait
-from schemas.result import ImageResult, Urgency
+from schemas.result import ImageResult, OrderPriority, Urgency
 from schemas.settings import AllowedWaits
-from schemas.tables import Outcome, ReadState, Reception, Study
+from schemas.tables import Outcome, ReadState, Reception, Result, Study
 
 #: Rows of one page of the list.
 PAGE_ROWS = 50
@@ -62,6 +62,8 @@ class Row:
     bundles: list[BundleResult]
     #: All instances, those that were set aside included.
     images: list[ImageState]
+    #: Current results that this version of the software cannot read, by name of the bundle.
+    unreadable: list[Result]
     #: Objects that contradict what was known of the study: kept, not used.
     conflicts: int
     #: On the database's clock, seconds.
@@ -76,12 +78,17 @@ class Row:
     @property
     def seen(self) -> str:
         """What a reader of this row has seen (node/reading.py)."""
-        return results_key(each.result.id for each in self.bundles)
+        return results_key(each.id for each in [*(bundle.result for bundle in self.bundles), *self.unreadable])
 
     @property
     def results(self) -> list[ImageResult]:
         """What all bundles say of the images that are still what the results were made from."""
         return [image for each in self.bundles for image in each.images]
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether any bundle has said something of it, though this software may not understand it."""
+        return bool(self.results or self.unreadable)
 
     @property
     def overdue(self) -> bool:
@@ -94,7 +101,7 @@ class Row:
     @property
     def not_analysed(self) -> str:
         """Why there is no result and none is to come, one sentence; "" otherwise."""
-        if self.results or self.count(Analysis.PENDING):
+        if self.is_answered or self.count(Analysis.PENDING):
             return ""
         # A failure says more than why another image was set aside.
         by_weight = sorted(self.images, key=lambda image: image.analysis is not Analysis.FAILED)
@@ -193,6 +200,7 @@ def read_rows(session: Session, studies: Sequence[Study], at: float) -> list[Row
                 study=study,
                 bundles=said[study.id],
                 images=states[study.id],
+                unreadable=results[study.id].unreadable,
                 conflicts=conflicts.get(study.study_instance_uid, 0),
                 waited=(study.read_at or at) - since,
                 left=None if study.due_at is None else study.due_at - at,
@@ -255,10 +263,11 @@ def place_in_words(row: Row, waits: AllowedWaits) -> str:
 
 def _why(row: Row) -> str:
     study = row.study
+    ordered = f"Ordered {study.order_priority.upper()}." if study.order_priority != OrderPriority.ROUTINE else ""
+    unreadable = "A result cannot be read by this version of CheXNode." if row.unreadable else ""
     if not row.results:
-        reason = "Not analysed." if row.not_analysed else "The analysis is under way."
-        ordered = f" Ordered {study.order_priority.upper()}." if row.urgency != Urgency.ROUTINE else ""
-        return reason + ordered
+        under_way = "Not analysed." if row.not_analysed else "The analysis is under way."
+        return " ".join(each for each in (unreadable or under_way, ordered) if each)
     pressing = []
     for image in row.results:
         pressing += [
@@ -274,7 +283,7 @@ def _why(row: Row) -> str:
     if pressing:
         return f"{enumerated(pressing)}."
     if row.urgency != Urgency.ROUTINE:
-        return f"Ordered {study.order_priority.upper()}."
+        return " ".join(each for each in (ordered, unreadable) if each)
     findings = [each for image in row.results for each in image.findings]
     if any(each.present and each.finding.is_pathology for each in findings):
         return "No finding that is pressing was called present."

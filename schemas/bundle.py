@@ -15,6 +15,8 @@ from schemas.errors import BundleError
 from schemas.preprocessing import Preprocessing
 
 MANIFEST_FILE = "manifest.json"
+#: What published weights are stored as; a folder of such files alone is no bundle yet.
+_WEIGHT_SUFFIXES = {".pth", ".pt", ".tar", ".safetensors", ".ckpt", ".bin"}
 
 TubeTarget: TypeAlias = Literal["endotracheal_tube.presence", "endotracheal_tube.malposition"]
 #: A file of the bundle, and never one outside of it: what the digest does not cover is not loaded.
@@ -167,15 +169,52 @@ class Manifest(_Document):
         """Maps of the dense head in its order; empty without one."""
         return self.dense.channels if self.dense else []
 
+    @property
+    def says_something(self) -> bool:
+        """Whether a result could say anything: of a finding, of a tube, or of a region (workers/interpret.py)."""
+        # A tube is looked for where there is a threshold and a map of it; its mask alone is not shown.
+        tube = any(c.target == "endotracheal_tube.presence" and c.operating_point is not None for c in self.classes)
+        regions = [each for each in self.channels if isinstance(each, Segment)]
+        return bool(
+            self.findings
+            or any(each is not Segment.ENDOTRACHEAL_TUBE for each in regions)
+            or (tube and self.dense is not None)
+        )
+
+    def check_says_something(self) -> None:
+        """Raises BundleError, which says what to do, when no result could say anything."""
+        if self.says_something:
+            return
+        if not self.heads:
+            raise BundleError(
+                f"{self.name} {self.version} has no head, so its results would say nothing: import it with a head."
+            )
+        raise BundleError(
+            f"{self.name} {self.version} has no class that results speak of, so they would say nothing: import it "
+            "again with --classes that name findings (docs/foundation-models.md)."
+        )
+
 
 def read_manifest(folder: Path) -> Manifest:
     """Read and check `folder`/manifest.json. Raises BundleError that names what is wrong."""
     try:
         return Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
     except OSError as error:
-        raise BundleError(f"{folder} has no readable {MANIFEST_FILE}: {error.strerror}.") from error
+        raise BundleError(f"{folder} has no readable {MANIFEST_FILE}: {error.strerror}. {_advice(folder)}") from error
     except ValidationError as error:
-        raise BundleError(f"{folder / MANIFEST_FILE}: {error}") from error
+        # As it stands pydantic's text is a page of links.
+        problems = [f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}" for each in error.errors()]
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise BundleError(
+            f"{folder / MANIFEST_FILE} is damaged or of another version of the software: {'; '.join(problems[:3])}"
+            f"{more}. Fetch the bundle again, or import its weights again."
+        ) from error
+
+
+def _advice(folder: Path) -> str:
+    if folder.is_dir() and any(path.suffix in _WEIGHT_SUFFIXES for path in folder.iterdir()):
+        return "It holds weights: make a bundle of them with chexnode bundle import."
+    return "Is it a bundle's folder? If so, fetch it again, or import its weights again."
 
 
 def bundle_digest(folder: Path) -> str:

@@ -381,16 +381,18 @@ class StoredObject(Base):
 
 
 class Tracking(Base):
-    """Tracking UID of a finding, device or region of an image: the same over all versions (TID 4108)."""
+    """Tracking UID of a finding, device or region of an image as one bundle sees it, in all its versions (TID 4108)."""
 
     __tablename__ = "tracking"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"))
+    #: Another bundle's region is another region, and must not be taken for the next state of this one.
+    bundle_name: Mapped[str] = mapped_column(String(32))
     key: Mapped[str] = mapped_column(String(64))
     tracking_uid: Mapped[str] = mapped_column(String(64), unique=True)
 
-    __table_args__ = (UniqueConstraint("instance_id", "key"),)
+    __table_args__ = (UniqueConstraint("instance_id", "bundle_name", "key"),)
 
 
 class Delivery(Work, Base):

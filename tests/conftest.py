@@ -39,11 +39,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    # PostgreSQL runs as another user, who must be able to reach its folder.
-    folder = tmp_path_factory.mktemp("postgres")
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o755)
-    server = Postgres(folder)
+    server = Postgres(tmp_path_factory.mktemp("postgres"))
     yield server
     server.stop()
 

@@ -48,13 +48,14 @@ class Analyzer:
     Parameters
     ----------
     bundle
-        Folder of a bundle; None: the shipped one.
+        Folder of a bundle; None: the shipped one. Raises BundleError when its results could say nothing.
     """
 
     def __init__(self, bundle: Path | None = None) -> None:
         settings = load_settings()
         folder = bundle_folder(bundle)
         self._manifest = read_manifest(folder)
+        self._manifest.check_says_something()
         self._geometry = settings.results.segmentation_geometry
         self._engine = Engine(folder, self._manifest, choose_devices(settings.worker.device), settings.worker)
         self._processes = Processes(1, settings.worker.process_deadline_seconds)

@@ -114,9 +114,10 @@ def assemble(request: AssemblyRequest) -> Assembly:
             segmentations.append(segmentation)
             objects.append(_built(ResultObject.SEGMENTATION, segmentation))
     overlays: dict[str, bytes] = {}
+    model = f"{document.bundle.name} {document.bundle.version}"
     if request.secondary_capture or request.overlay_png:
         for path, source in drawable:
-            overlay = draw_overlay(read_pixels(path), source.result, source.masks, document.notice)
+            overlay = draw_overlay(read_pixels(path), source.result, source.masks, document.notice, model)
             if request.secondary_capture:
                 capture = build_secondary_capture(source, overlay, document.bundle, request.content_time)
                 objects.append(_built(ResultObject.SECONDARY_CAPTURE, capture))

@@ -26,6 +26,8 @@ SELFTEST_FILE = "selftest.npz"
 #: Greatest difference of any logit that another CPU or build of torch may show; a different network shows far more.
 SELFTEST_TOLERANCE = 0.05
 
+_ADVICE = "Fetch the bundle again, or import its weights again."
+
 #: Computes (logits [n, K], dense logits [n, C, h, w]), float32, for images uint8 [n, S, S] before normalisation.
 Compute: TypeAlias = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
@@ -115,7 +117,8 @@ def run_selftest(bundle: LoadedBundle, compute: Compute | None = None, tolerance
             dense, cls_token = stored["dense"].astype(np.float32), stored["cls_token"]
             allowed = float(stored["tolerance"]) if tolerance is None else tolerance
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise BundleError(f"{path} is no self-test: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise BundleError(f"{path} is no self-test: {reason}. {_ADVICE}") from error
     if not len(images) or (tolerance is None and not isfinite(allowed)):
         raise BundleError(f"{path} tests nothing: it holds no image, or allows any difference.")
     computed = [*(compute or (lambda images: _forward(bundle, images)))(images)]
@@ -190,7 +193,7 @@ def _load_strictly(path: Path, module: nn.Module) -> None:
     try:
         stored = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise BundleError(f"{path} cannot be read: {error}") from error
+        raise BundleError(f"{path} cannot be read: {error}. {_ADVICE}") from error
     own = module.state_dict()
     problems = {
         "missing": sorted(own.keys() - stored.keys()),
@@ -200,7 +203,7 @@ def _load_strictly(path: Path, module: nn.Module) -> None:
     }
     found = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems.items() if names)
     if found:
-        raise BundleError(f"{path} does not fit the manifest's network. Tensors {found}.")
+        raise BundleError(f"{path} does not fit the manifest's network. Tensors {found}. {_ADVICE}")
     # Copies: safetensors maps the file, whose bytes somebody may change while the network serves.
     float32 = {n: t.to(torch.float32, copy=True) if t.is_floating_point() else t.clone() for n, t in stored.items()}
     module.load_state_dict(float32, strict=True, assign=True)

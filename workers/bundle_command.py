@@ -43,6 +43,7 @@ def show_command(bundle: str | None) -> None:
     from schemas.bundle import bundle_digest, read_manifest
     from schemas.codes import NOT_FOR_CLINICAL_USE
     from workers.metrics_table import metrics_table
+    from workers.registry_commands import print_whole
 
     folder = named_folder(bundle)
     manifest = read_manifest(folder)
@@ -51,23 +52,32 @@ def show_command(bundle: str | None) -> None:
         console.print(f"[bold red]{NOT_FOR_CLINICAL_USE}.[/] See {folder / 'card.md'}.")
     population = manifest.population
     age = "any age" if population.minimum_age_years is None else f"from {population.minimum_age_years} years"
+    # Lines of their own, to be copied whole.
+    console.print(f"folder: {folder}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"digest: {bundle_digest(folder)}", soft_wrap=True, markup=False, highlight=False)
     facts = Table(title=f"{manifest.name} {manifest.version}", show_header=False)
-    facts.add_row("folder", str(folder))
-    facts.add_row("digest", bundle_digest(folder))
+    facts.add_column()
+    facts.add_column(overflow="fold")
     facts.add_row("made", manifest.created.isoformat())
     facts.add_row("licence", manifest.licence)
-    facts.add_row("made for", f"{age}, views {', '.join(population.view_positions)}, {', '.join(population.devices)}")
+    views = f"views {', '.join(population.view_positions)}"
+    facts.add_row("made for", ", ".join([age, views, *population.devices]))
     facts.add_row("backbone", f"{manifest.architecture.timm_name}, {manifest.preprocessing.size} px")
-    facts.add_row("regions and landmarks", ", ".join(manifest.channels))
+    if manifest.channels:
+        facts.add_row("regions and landmarks", ", ".join(manifest.channels))
     facts.add_row("data", str(manifest.training.get("data", "not stated")))
-    console.print(facts)
+    print_whole(console, facts)
+    if not manifest.says_something:
+        console.print("[yellow]Its results would say nothing, so it cannot be activated.[/]")
     classes = Table("class", "operating point", "score", title="Classes")
     for scored in manifest.classes:
         meaning = "probability" if scored.calibrated else "not calibrated"
         point = scored.operating_point
         classes.add_row(scored.target, "none: undetermined" if point is None else f"{point:.3f}", meaning)
-    console.print(classes)
-    console.print(metrics_table(manifest.metrics, "Figures stated by the bundle"))
+    if manifest.classes:
+        print_whole(console, classes)
+    if manifest.metrics:
+        print_whole(console, metrics_table(manifest.metrics, "Figures stated by the bundle"))
 
 
 @bundle_group.command("verify")

@@ -20,17 +20,25 @@ def read_input(path: Path, channels: int) -> NDArray[np.float32]:
     try:
         images = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise ArrayError(f"{path} is no .npy file of numbers: {error}") from error
+        # numpy's own words advise to allow pickle, which is no good advice.
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it has another format"
+        raise ArrayError(f"{path} is no .npy file of numbers ({reason}): write it with numpy.save.") from error
     if not isinstance(images, np.ndarray):
         raise ArrayError(f"{path} holds several arrays; numpy.save one of them.")
     if images.dtype != np.float32:
         raise ArrayError(f"{path} is {images.dtype}, not float32: normalise it, then use .astype(numpy.float32).")
     if images.ndim != 4 or images.shape[1] != channels or not images.size:
-        raise ArrayError(f"{path} has the shape {list(images.shape)}; this bundle takes [B, {channels}, H, W].")
+        raise ArrayError(
+            f"{path} has the shape {list(images.shape)}; this bundle takes [B, {channels}, H, W]: "
+            "add or move axes, for example with numpy.expand_dims."
+        )
     if images.shape[2] % PATCH or images.shape[3] % PATCH:
-        raise ArrayError(f"{path} has images of {images.shape[2]} x {images.shape[3]}, which are no multiples of 16.")
+        raise ArrayError(
+            f"{path} has images of {images.shape[2]} x {images.shape[3]}, which are no multiples of {PATCH}: "
+            "resize, pad or crop them."
+        )
     if not np.isfinite(images).all():
-        raise ArrayError(f"{path} holds values that are not finite.")
+        raise ArrayError(f"{path} holds values that are not finite: replace them, for example with numpy.nan_to_num.")
     return np.ascontiguousarray(images)
 
 
@@ -54,7 +62,8 @@ def raw_outputs(bundle: LoadedBundle, images: NDArray[np.float32], batch: int) -
         except (RuntimeError, ValueError) as error:
             raise ArrayError(
                 f"The network takes no images of {images.shape[2]} x {images.shape[3]} ({error}); "
-                f"it was made for {bundle.manifest.preprocessing.size} x {bundle.manifest.preprocessing.size}."
+                f"resize them to {bundle.manifest.preprocessing.size} x {bundle.manifest.preprocessing.size}, "
+                "for which it was made."
             ) from error
         tensors = {
             "logits": output.logits,

@@ -1,12 +1,15 @@
 """`chexnode bundle list, activate, rollback, retire`: which models analyse. They work while node and workers run."""
 
-from datetime import datetime
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -16,13 +19,33 @@ from node.bundle_files import bundle_path
 from node.database import upgrade
 from node.ledger import Ledger, open_ledger
 from node.logs import configure_logs
-from node.registry import BundleNotFoundError, find_bundle
-from schemas.bundle import Manifest, bundle_folder
+from node.registry import BundleStateError, find_bundle
+from schemas.bundle import Manifest, bundle_folder, read_manifest
 from schemas.errors import BundleError
 from schemas.settings import Settings, load_settings
 from schemas.tables import Bundle, BundleState
 
 _STYLES = {BundleState.ACTIVE: "green", BundleState.CANDIDATE: "", BundleState.RETIRED: "dim"}
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """A bundle as `list --json` prints it."""
+
+    name: str
+    version: str
+    #: SHA-256, hex.
+    digest: str
+    #: "active", "candidate" or "retired"
+    state: str
+    registered_at: datetime
+    #: None: it never was.
+    activated_at: datetime | None
+    #: None: this version of the software cannot read its manifest.
+    cleared_for_clinical_use: bool | None
+    shipped: bool
+    #: The folder that it was registered from.
+    source: str
 
 
 def named_folder(bundle: str | None) -> Path:
@@ -39,29 +62,50 @@ def named_folder(bundle: str | None) -> Path:
         return bundle_path(settings.home, find_bundle(session, bundle).digest)
 
 
+def print_whole(console: Console, table: Table) -> None:
+    """Print a table; into a pipe or file as wide as it is, since nobody there can widen a window."""
+    if not console.is_terminal:
+        wanted = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+        console.width = max(console.width, wanted)
+    console.print(table)
+
+
 @click.command("list")
-def list_command() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON, with whole digests.")
+def list_command(as_json: bool) -> None:
     """List the bundles that this node knows; the active ones analyse."""
-    configure_logs()
-    table = Table("name", "version", "digest", "state", "since", "for clinical use", "from")
+    configure_logs(logging.WARNING)
     with _ledger(load_settings()).read() as session:
         rows = session.scalars(select(Bundle).order_by(Bundle.name, Bundle.state, Bundle.id.desc())).all()
-        for row in rows:
-            since = row.registered_at if row.activated_at is None else row.activated_at
-            table.add_row(
-                row.name,
-                escape(row.version),
-                row.digest[:12],
-                f"[{_STYLES[BundleState(row.state)]}]{row.state}[/]" if _STYLES[BundleState(row.state)] else row.state,
-                datetime.fromtimestamp(since).strftime("%Y-%m-%d %H:%M"),
-                _cleared(row),
-                "shipped" if row.shipped else escape(row.source),
-            )
+        bundles = [_listed(row) for row in rows]
+    if as_json:
+        click.echo(TypeAdapter(list[_Listed]).dump_json(bundles, indent=2))
+        return
+    # Without lines between them seven columns fit a window of 80 characters; what is too long goes on below.
+    table = Table(box=None)
+    for heading in ("name", "version", "digest", "state", "since", "cleared", "from"):
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("digest", "state", "cleared"))
+    for each in bundles:
+        style = _STYLES[BundleState(each.state)]
+        cleared = {True: "yes", False: "no", None: "[red]unreadable[/]"}[each.cleared_for_clinical_use]
+        table.add_row(
+            each.name,
+            escape(each.version),
+            each.digest[:12],
+            f"[{style}]{each.state}[/]" if style else each.state,
+            (each.activated_at or each.registered_at).astimezone().strftime("%Y-%m-%d %H:%M"),
+            cleared,
+            "shipped" if each.shipped else escape(each.source),
+        )
     console = Console()
-    console.print(table)
-    if not rows:
+    if bundles:
+        print_whole(console, table)
+        console.print("cleared: for clinical use", style="dim")
+    if any(each.cleared_for_clinical_use is None for each in bundles):
+        console.print("unreadable: made for another version of the software", style="dim")
+    if not bundles:
         console.print("None is known yet: the shipped one is active from the node's first start on.")
-    elif not any(row.state == BundleState.ACTIVE for row in rows):
+    elif not any(each.state == BundleState.ACTIVE for each in bundles):
         console.print("[yellow]None is active:[/] what comes in is kept and waits. chexnode bundle activate BUNDLE")
 
 
@@ -73,7 +117,7 @@ def activate_command(bundle: str) -> None:
     It takes the place of the active version of the same name; bundles of other names stay. A bundle that does not load
     or computes something else than when it was made is refused, and the old one goes on.
     """
-    configure_logs()
+    configure_logs(logging.WARNING)
     settings = load_settings()
     _activate(settings, _ledger(settings), named_folder(bundle))
 
@@ -82,7 +126,7 @@ def activate_command(bundle: str) -> None:
 @click.argument("name", required=False)
 def rollback_command(name: str | None) -> None:
     """Go back to the version of NAME that was active before. NAME may be left out while only one name is active."""
-    configure_logs()
+    configure_logs(logging.WARNING)
     settings = load_settings()
     ledger = _ledger(settings)
     with ledger.read() as session:
@@ -94,7 +138,7 @@ def rollback_command(name: str | None) -> None:
 @click.argument("name")
 def retire_command(name: str) -> None:
     """Let the active version of NAME analyse no more. What it said of studies stays."""
-    configure_logs()
+    configure_logs(logging.WARNING)
     retired = _ledger(load_settings()).write(lambda session: retire(session, name))
     Console().print(f"{retired.name} {retired.version} is retired; its results stay")
 
@@ -103,6 +147,8 @@ def _activate(settings: Settings, ledger: Ledger, folder: Path) -> None:
     from workers.bundle import load_bundle, run_selftest
 
     console = Console()
+    # Before its files are kept: what can never serve is no candidate.
+    read_manifest(folder).check_says_something()
     with console.status(f"loading {folder} and running its self-test"):
         loaded = load_bundle(folder)
         difference = run_selftest(loaded)
@@ -122,15 +168,27 @@ def _activate(settings: Settings, ledger: Ledger, folder: Path) -> None:
 def _only_name(session: Session) -> str:
     names = session.scalars(select(Bundle.name).where(Bundle.state == BundleState.ACTIVE).order_by(Bundle.name)).all()
     if len(names) != 1:
-        raise BundleNotFoundError(f"Say which: {', '.join(names)}." if names else "None is active; give its name.")
+        which = f"Several are active, so say which: {', '.join(names)}." if names else "None is active; give its name."
+        raise BundleStateError(which)
     return names[0]
 
 
-def _cleared(row: Bundle) -> str:
+def _listed(row: Bundle) -> _Listed:
     try:
-        return "cleared" if Manifest.model_validate_json(row.manifest).cleared_for_clinical_use else "no"
+        cleared = Manifest.model_validate_json(row.manifest).cleared_for_clinical_use
     except ValidationError:
-        return "[red]not readable by this version[/]"
+        cleared = None
+    return _Listed(
+        name=row.name,
+        version=row.version,
+        digest=row.digest,
+        state=row.state,
+        registered_at=datetime.fromtimestamp(row.registered_at, UTC),
+        activated_at=None if row.activated_at is None else datetime.fromtimestamp(row.activated_at, UTC),
+        cleared_for_clinical_use=cleared,
+        shipped=row.shipped,
+        source=row.source,
+    )
 
 
 def _ledger(settings: Settings) -> Ledger:

@@ -231,7 +231,7 @@ class Tasks:
                 segmentation_series_instance_uid=segmentation.series_instance_uid,
                 secondary_capture_sop_instance_uid=capture.sop_instance_uid,
                 secondary_capture_series_instance_uid=capture.series_instance_uid,
-                tracking_uids=_tracking_uids(session, image.instance, manifest.findings),
+                tracking_uids=_tracking_uids(session, image.instance, result.bundle_name, manifest.findings),
             ),
         )
 
@@ -313,14 +313,12 @@ class Tasks:
         return commit
 
 
-def _tracking_uids(session: Session, instance: Instance, findings: list[Finding]) -> dict[str, str]:
-    """The tracking UIDs of the image's findings, devices and regions, minted on first use and kept for ever."""
-    known = {
-        row.key: row.tracking_uid
-        for row in session.scalars(select(Tracking).where(Tracking.instance_id == instance.id))
-    }
+def _tracking_uids(session: Session, instance: Instance, bundle_name: str, findings: list[Finding]) -> dict[str, str]:
+    """The tracking UIDs of what the bundle sees on the image, minted on first use and kept for all its versions."""
+    minted = select(Tracking).where(Tracking.instance_id == instance.id, Tracking.bundle_name == bundle_name)
+    known = {row.key: row.tracking_uid for row in session.scalars(minted)}
     for key in tracking_keys(findings):
         if key not in known:
             known[key] = generate_uid(prefix=None)
-            session.add(Tracking(instance_id=instance.id, key=key, tracking_uid=known[key]))
+            session.add(Tracking(instance_id=instance.id, bundle_name=bundle_name, key=key, tracking_uid=known[key]))
     return known

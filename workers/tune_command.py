@@ -38,14 +38,16 @@ def tune_command(bundle: str | None, device: str | None, images: Path | None) ->
     """Measure every engine that is installed and choose the fastest one that keeps the accuracy.
 
     BUNDLE is a folder, or a name or the beginning of a digest of chexnode bundle list; by default the shipped one.
-    Workers use the choice, which is kept beside the folder, from their next start on.
+    Workers use the choice, which is kept beside the folder, from their next start on:
+    stop and start chexnode worker, or chexnode up.
     """
     from rich.console import Console
     from rich.progress import Progress
 
     import workers.engine_preload  # sets torch's threads as in an engine process
     from node.bundle_files import bundle_path
-    from schemas.bundle import bundle_digest
+    from schemas.bundle import bundle_digest, read_manifest
+    from schemas.codes import Landmark
     from schemas.errors import BundleError
     from schemas.settings import load_settings
     from schemas.tuning import Tuning, read_tuning, write_tuning
@@ -68,18 +70,26 @@ def tune_command(bundle: str | None, device: str | None, images: Path | None) ->
         tuning = Tuning(bundle_digest=digest, devices=[])
     # One of each model: its like will do the same.
     devices = {device_name(each): each for each in choose_devices(device or settings.worker.device)}
+    manifest = read_manifest(folder)
+    # Without any threshold or landmark there is nothing that could come out otherwise.
+    decides = any(scored.operating_point is not None for scored in manifest.classes) or any(
+        isinstance(channel, Landmark) for channel in manifest.channels
+    )
     with Progress(console=console, transient=True) as progress:
         placed = selftest_images(folder) if images is None else _placed(images, folder, progress)
         for each in devices.values():
             tuned = _tune(Tuner(folder, each, placed, settings.worker), each, len(placed), progress)
             tuning = tuning.with_device(tuned)
-            _print(tuned, console)
+            _print(tuned, decides, console)
     path = write_tuning(folder, tuning)
     forget_converted(folder, {each.choice.name for each in tuning.devices})
     served = bundle_path(settings.home, digest)
     if served.is_dir():  # the node's own copy, which is what its workers load
         path = write_tuning(served, tuning)
-    console.print(f"kept in {path}; workers use it from their next start on", soft_wrap=True)
+    console.print(
+        f"kept in {path}; workers use it from their next start on: stop and start chexnode worker, or chexnode up",
+        soft_wrap=True,
+    )
 
 
 def _tune(tuner: "Tuner", device: str, images: int, progress: "Progress") -> "DeviceTuning":
@@ -123,7 +133,7 @@ def _placed(files: Path, bundle: Path, progress: "Progress") -> "NDArray[np.floa
     return np.stack(placed)
 
 
-def _print(tuned: "DeviceTuning", console: "Console") -> None:
+def _print(tuned: "DeviceTuning", decides: bool, console: "Console") -> None:
     from rich.table import Table
 
     reference = tuned.measured[0].milliseconds_per_image
@@ -137,7 +147,7 @@ def _print(tuned: "DeviceTuning", console: "Console") -> None:
             f"{each.milliseconds_per_image:.1f}",
             f"{reference / each.milliseconds_per_image:.2f}x",
             f"{each.score_difference:.2g}",
-            f"{each.flipped_decisions:.2%}",
+            f"{each.flipped_decisions:.2%}" if decides else "-",
             "[bold green]chosen[/]" if chosen else f"[yellow]{each.refused}[/]" if each.refused else "slower",
         )
     console.print(table)

@@ -18,7 +18,7 @@ from schemas.bundle import Manifest
 from schemas.codes import Landmark, Segment
 from schemas.errors import BundleError
 from schemas.settings import WorkerSettings
-from schemas.tuning import REFERENCE, DeviceTuning, EngineChoice, MeasuredEngine
+from schemas.tuning import MOST_SELFTEST_DIFFERENCE, REFERENCE, DeviceTuning, EngineChoice, MeasuredEngine
 from workers.backends.backend import Backend, Outputs
 from workers.backends.choice import device_name, make_backend, selftest_compute, versions
 from workers.bundle import SELFTEST_FILE, load_bundle, run_selftest
@@ -145,6 +145,7 @@ class Tuner:
             ("landmarks shift by", measured.landmark_shift, MOST_LANDMARK_SHIFT),
             ("mask pixels flipped", measured.flipped_mask, MOST_FLIPPED_MASK),
             ("evidence maps differ by", measured.attention_difference, MOST_ATTENTION_DIFFERENCE),
+            ("outputs of the self-test differ by", measured.selftest_difference, MOST_SELFTEST_DIFFERENCE),
             ("seconds to start", measured.start_seconds, self._most_start_seconds),
         ]
         return "; ".join(f"{what} {value:.3g}, bound {bound:g}" for what, value, bound in bounds if not value <= bound)

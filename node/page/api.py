@@ -40,6 +40,8 @@ class WorklistStudy(BaseModel):
     place: str
     #: The current result of each bundle that has one, by name of the bundle.
     results: list[StudyResult]
+    #: Bundles whose current result this version of CheXNode cannot read.
+    unreadable: list[str]
     #: Key of these results, "0" without one: to be given back with a mark.
     result_seen: str
     #: What must not be taken for normal: images that were not analysed, findings that were not assessed.
@@ -112,7 +114,7 @@ def study(request: Request, visitor: Reader, study_instance_uid: Uid) -> StudyAn
         **_study(page, found.row),
         deliveries=[
             DeliveryState(
-                bundle=each.bundle.name,
+                bundle=each.bundle_name,
                 sop_instance_uid=each.stored.sop_instance_uid,
                 kind=each.stored.kind,
                 destination=delivery.destination,
@@ -154,6 +156,7 @@ def _study(page: Page, row: Row) -> dict[str, Any]:
         "due_at": study.due_at,
         "place": place_in_words(row, page.settings.triage.allowed_minutes),
         "results": [each.document for each in row.bundles],
+        "unreadable": [each.bundle_name for each in row.unreadable],
         "result_seen": row.seen,
         "doubts": doubts(row),
         "not_analysed": row.not_analysed,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from urllib.parse import urlencode
 
-from node.foremost import enumerated
+from node.foremost import enumerated, pressing_first
 from node.image_states import Analysis
 from node.study_record import Reading
 from node.worklist import Row, Selection, Show
@@ -88,20 +88,20 @@ def score_words(score: float) -> str:
 
 def doubts(row: Row) -> list[str]:
     """What a reader of the row must not take for normal: each a sentence."""
-    said = []
+    said = [f"The result of {each.bundle_name} cannot be read by this version of CheXNode." for each in row.unreadable]
     bundles = sorted({part.bundle for image in row.images for part in image.parts})
-    for bundle in bundles if row.results else []:
+    for bundle in bundles if row.is_answered else []:
         by = f" by {bundle}" if len(bundles) > 1 else ""
         said += _unfinished([image.under(bundle) for image in row.images], by)
     waiting = sum(image.instance.selected and not image.parts for image in row.images)
-    if row.results and waiting:
+    if row.is_answered and waiting:
         said.append(f"{waiting} more {'image waits' if waiting == 1 else 'images wait'} to be analysed.")
     aside = row.count(Analysis.SET_ASIDE)
-    if row.results and aside:
+    if row.is_answered and aside:
         said.append(f"{aside} more {'image was' if aside == 1 else 'images were'} not analysed.")
     if row.conflicts:
         said.append(f"{row.conflicts} contradicting {'object' if row.conflicts == 1 else 'objects'} kept, not used.")
-    open_questions = sorted(finding.code.meaning.lower() for finding in _not_assessed(row))
+    open_questions = [finding.code.meaning.lower() for finding in pressing_first(_not_assessed(row))]
     if open_questions:
         said.append(f"Not assessed: {enumerated(open_questions)}.")
     return said

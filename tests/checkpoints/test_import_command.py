@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,19 @@ def test_chexfound_as_published_becomes_a_bundle_that_computes_the_published_out
     assert run_selftest(bundle) <= 1e-5
     for told in ("backbone of 64 tensors", "heads of the pre-training", BEST, bundle.digest, "40 classes"):
         assert told in printed
+    assert "read: some-config.yaml" in printed and "read: results_eval_linear.json" in printed
     assert [scored.target for scored in bundle.manifest.classes] == list(CXR_LT)
     assert bundle.manifest.preprocessing == PROFILES["chexfound"].model_copy(update={"size": 64})
     sources = {each["file"]: each["sha256"] for each in bundle.manifest.training["sources"]}
-    assert sources.keys() == {"teacher_checkpoint.pth", "glori.pth", "some-config.yaml"}
+    assert sources.keys() == {"teacher_checkpoint.pth", "glori.pth", "some-config.yaml", "results_eval_linear.json"}
     card = (folder / "card.md").read_text(encoding="utf-8")
-    for told in (sources["glori.pth"], "not stated", "| 31 | pneumothorax | 36118008 (SCT", "Not for clinical use"):
+    for told in (
+        sources["glori.pth"],
+        "results_eval_linear.json",
+        "not stated",
+        "| 31 | pneumothorax | 36118008 (SCT",
+        "Not for clinical use",
+    ):
         assert told in card
     images = torch.randn(3, 3, 48, 80, generator=torch.Generator().manual_seed(0))
     np.save(tmp_path / "x.npy", images.numpy())
@@ -103,7 +111,7 @@ def test_a_head_of_unknown_classes_is_numbered_and_says_so(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--classes", "a,b"), "40 classes, but 2 names"),
+        (("--classes", "a,b"), "40 classes, but 2 names.*bundle rehead"),
         (("--classes", ",".join(["a"] * 40)), "come twice: a"),
         (("--classes", "A b" + ",c" * 39), "come twice"),
         (("--name", "Not A Name"), "name"),
@@ -131,6 +139,18 @@ def test_options_that_belong_to_what_is_not_given_are_refused(
         bundle_import("chexfound", "--backbone", teacher, "--attention-heads", 4, "--classes", "pneumothorax")
     with pytest.raises(BundleMakingError, match="no attention heads"):
         bundle_import("chess", "--backbone", teacher, "--attention-heads", 4)
+
+
+def test_files_in_each_others_place_are_told_by_what_they_are(
+    bundle_import: Import, teacher: Path, glori_file: Path
+) -> None:
+    with pytest.raises(BundleMakingError, match=r"glori\.pth looks like a GLoRI head: give it as --head"):
+        bundle_import("chexfound", "--backbone", glori_file, "--head", teacher)
+    with pytest.raises(BundleMakingError, match="looks like CheXFound's backbone: give it as --backbone"):
+        bundle_import("chexfound", "--backbone", teacher, "--attention-heads", 4, "--head", teacher)
+    for system in ("chess", "mae", "gmml"):
+        with pytest.raises(BundleMakingError, match=r"CheXFound's backbone.*bundle import chexfound"):
+            bundle_import(system, "--backbone", teacher)
 
 
 @pytest.mark.parametrize("text", ['{"no_such_class": 0.5}', '{"pneumothorax": 1.5}', '{"pneumothorax": "x"}', "[0.5]"])
@@ -220,6 +240,29 @@ def test_run_refuses_what_is_no_normalised_input(
     with pytest.raises(ArrayError, match=message):
         CliRunner().invoke(bundle_group, line, catch_exceptions=False)
     assert not (tmp_path / "out.npz").exists()
+
+
+def test_run_says_before_it_computes_that_it_cannot_write_and_what_an_array_is(
+    bundle_import: Import, teacher: Path, tmp_path: Path
+) -> None:
+    bundle_import("chexfound", "--backbone", teacher, "--attention-heads", 4)
+    (tmp_path / "x.npy").write_text("1 2 3")
+    line = ["run", str(tmp_path / "bundle"), "--array", str(tmp_path / "x.npy"), "--out"]
+    refused = CliRunner().invoke(bundle_group, [*line, str(tmp_path / "nowhere" / "out.npz")])
+    assert refused.exit_code == 2 and "does not exist: make it first" in refused.output
+    with pytest.raises(ArrayError, match=r"another format\): write it with numpy\.save"):
+        CliRunner().invoke(bundle_group, [*line, str(tmp_path / "out.npz")], catch_exceptions=False)
+
+
+def test_a_bundle_without_classes_is_shown_without_empty_tables(
+    bundle_import: Import, teacher: Path, tmp_path: Path
+) -> None:
+    bundle_import("chexfound", "--backbone", teacher, "--attention-heads", 4)
+    shown = CliRunner().invoke(bundle_group, ["show", str(tmp_path / "bundle")], catch_exceptions=False).output
+    assert load_bundle(tmp_path / "bundle").digest in shown and str(tmp_path / "bundle") in shown
+    assert "views PA, AP\n" in re.sub(" +│?\n", "\n", shown) and "cannot be activated" in shown
+    for empty in ("regions and landmarks", "Classes", "Figures"):
+        assert empty not in shown
 
 
 def test_a_backbone_alone_runs_without_classes(bundle_import: Import, teacher: Path, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,6 +63,28 @@ def test_nothing_in_a_refused_file_was_run(save: Save, tmp_path: Path) -> None:
     assert not (tmp_path / "was-run").exists()
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_file_that_would_run_a_command_is_not_to_be_converted(save: Save, tmp_path: Path) -> None:
+    path = save("hostile.pth", {"model": _RunsACommandWhenRead()})
+    with pytest.raises(BundleMakingError, match=r"calls posix\.system.*Do not convert") as refused:
+        _read(path)
+    assert "python -c" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("notes.pth", b"Best weights are on the other disk.\n", "is a text file"),
+        ("model.pth", (100).to_bytes(8, "little") + b'{"w": {}}', r"rename it so that it ends in \.safetensors"),
+        ("junk.pth", b"e\x00\x00", "damaged, cut off or no checkpoint"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_what_it_is(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BundleMakingError, match=message):
+        _read(tmp_path / name)
+
+
 @pytest.mark.parametrize("name", ["cut.pth", "cut.safetensors"])
 @pytest.mark.parametrize("keep", [0, 4, 100, 700])
 def test_a_file_that_is_cut_off_is_called_damaged(tmp_path: Path, name: str, keep: int) -> None:
@@ -104,3 +127,8 @@ class _WritesWhenRead:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (self.path,)
+
+
+class _RunsACommandWhenRead:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("true",)

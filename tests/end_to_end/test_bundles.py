@@ -11,10 +11,11 @@ from pydicom.uid import Comprehensive3DSRStorage, generate_uid
 from sqlalchemy import func, select
 
 from node.activation import activate, register, retire
+from node.object_store import FolderObjectStore
 from node.registry import active_bundles
 from schemas.bundle import bundle_digest
 from schemas.result import StudyResult
-from schemas.tables import Inference, Result, ServedBundle, Study, WorkState
+from schemas.tables import Inference, Result, ServedBundle, StoredObject, Study, WorkState
 from tests.end_to_end.test_commands import run_chexnode
 from tests.support.bundles import spoil, write_tiny_bundle
 from tests.support.live_node import LiveNode
@@ -126,6 +127,15 @@ def _received(node: LiveNode, studies: set[str]) -> int:
         return session.scalar(query) or 0
 
 
+def tracking_uids(node: LiveNode, stored: StoredObject) -> set[str]:
+    """Every Tracking UID (112040, DCM) of a report."""
+    assert stored.sha256
+    report = dcmread(FolderObjectStore(node.home / "objects").path(stored.sha256))
+    named = (each for each in report.iterall() if each.keyword == "ContentSequence")
+    items = [item for sequence in named for item in sequence.value if "UID" in item]
+    return {str(item.UID) for item in items if item.ConceptNameCodeSequence[0].CodeValue == "112040"}
+
+
 def test_two_bundles_analyse_an_image_that_is_read_once_and_give_a_report_each(
     node: LiveNode, radiograph: Dataset, tmp_path: Path
 ) -> None:
@@ -143,6 +153,8 @@ def test_two_bundles_analyse_an_image_that_is_read_once_and_give_a_report_each(
         assert {(result.bundle_name, result.version) for result in results} == {("tiny", 1), ("other", 1)}
         objects = node.wait_delivered(uid)
         assert [each.sop_class_uid for each in objects] == [Comprehensive3DSRStorage] * 2
+        tiny_tracks, other_tracks = (tracking_uids(node, each) for each in objects)
+        assert tiny_tracks and other_tracks and not tiny_tracks & other_tracks, "the regions of two are not the same"
         with node.ledger.read() as session:
             readings = session.scalars(select(Inference.read_ms).order_by(Inference.id.desc()).limit(2)).all()
         assert sum(reading is not None for reading in readings) == 1

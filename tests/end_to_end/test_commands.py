@@ -96,6 +96,16 @@ def test_analyze_takes_any_bundle_and_the_result_names_it_and_its_engine(tmp_pat
     assert (document.engine.name, document.engine.precision) == ("torch", "float32")
 
 
+def test_analyze_refuses_a_bundle_whose_results_would_say_nothing(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle", "tiny", "7")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps({**manifest, "heads": []}))
+    write_phantom(tmp_path / "a.dcm", rows=300, columns=300)
+    run = run_chexnode("analyze", tmp_path / "a.dcm", "--out", tmp_path / "out", "--bundle", bundle)
+    assert run.returncode == 1
+    assert "would say nothing: import it with a head" in run.stderr and "Traceback" not in run.stderr
+
+
 def test_analyze_fails_only_when_nothing_could_be_analysed(tmp_path: Path) -> None:
     (tmp_path / "text.dcm").write_text("no DICOM at all")
     run = run_chexnode("analyze", tmp_path / "text.dcm", "--out", tmp_path / "out")

@@ -62,6 +62,12 @@ def test_classes_that_stay_answer_as_before_and_new_ones_are_called_untrained(
     assert load_bundle(bundle.folder).digest == bundle.digest
 
 
+def test_a_class_of_which_no_result_speaks_is_called_that(bundle: LoadedBundle, tmp_path: Path) -> None:
+    line = ["rehead", str(bundle.folder), "--classes", "nodule,my_finding", "--out", str(tmp_path / "new")]
+    printed = CliRunner().invoke(bundle_group, line, catch_exceptions=False).output
+    assert "no code for my_finding, so no result speaks of it" in printed
+
+
 def test_the_same_seed_makes_the_same_bundle(bundle: LoadedBundle, tmp_path: Path) -> None:
     digests = {_rehead(bundle, tmp_path / name, ",".join(NEW)).digest for name in ("a", "b")}
     assert len(digests) == 1

@@ -10,7 +10,7 @@ from sqlalchemy import inspect, select, text
 
 from node.database import current_revision, downgrade, head_revision, upgrade
 from node.ledger import Ledger
-from schemas.tables import Base, Inference, Instance, Reception, Result, Study
+from schemas.tables import Base, Inference, Instance, Reception, Result, Study, Tracking
 
 
 def test_the_migrated_ledger_has_exactly_the_tables_of_the_code(ledger: Ledger) -> None:
@@ -114,6 +114,7 @@ def test_results_of_several_digests_become_versions_of_the_one_bundle_that_there
             "order_priority) VALUES (1, 1, '3.1', '1', '1', 'f', 'd', 'p', 'h', 0, :yes, 'selected', '', 'routine')",
             "INSERT INTO inference (id, pixel_digest, bundle_digest, file_sha256, engine_device, state, due_at, "
             "priority, attempts, error, created_at) VALUES (1, 'p', 'old', 'f', 'cpu', 'done', 0, 1, 1, '', 0)",
+            "INSERT INTO tracking (id, instance_id, key, tracking_uid) VALUES (1, 1, 'nodule', '4.1')",
         ):
             connection.execute(text(statement), {"yes": True} if ":yes" in statement else {})
         for key, (digest, version, current) in enumerate(
@@ -133,3 +134,20 @@ def test_results_of_several_digests_become_versions_of_the_one_bundle_that_there
         assert {each.bundle_name for each in results} == {"chexnode-phantom"}
         assert session.scalars(select(Instance.view)).one() == "frontal"
         assert session.scalars(select(Inference.engine_name)).one() == "torch"
+        assert session.scalars(select(Tracking.bundle_name)).one() == "chexnode-phantom"
+    _track_two_bundles(ledger)
+    downgrade(ledger, "0002")
+    with ledger.engine.connect() as connection:
+        kept = connection.execute(text("SELECT key, tracking_uid FROM tracking ORDER BY key")).all()
+    assert [tuple(each) for each in kept] == [("mass", "4.4"), ("nodule", "4.1")]
+    upgrade(ledger)
+
+
+def _track_two_bundles(ledger: Ledger) -> None:
+    tracked = [("a", "nodule", "4.2"), ("b", "nodule", "4.3"), ("b", "mass", "4.4"), ("a", "mass", "4.5")]
+    # From 2: number 1 was given to the row that was there.
+    rows = [
+        Tracking(id=number, instance_id=1, bundle_name=name, key=key, tracking_uid=uid)
+        for number, (name, key, uid) in enumerate(tracked, start=2)
+    ]
+    ledger.write(lambda session: session.add_all(rows))

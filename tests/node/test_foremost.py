@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.foremost import counted, enumerated, foremost, ranked
+from node.foremost import counted, enumerated, foremost, pressing_first, ranked
 from schemas.codes import Finding
 from schemas.result import FindingResult
 
@@ -30,10 +30,17 @@ def test_what_is_pressing_comes_first_and_a_normal_chest_after_every_pathology()
         result(Finding.NORMAL, True, 0.8),
         result(Finding.FRACTURE, False, 0.4),
         result(Finding.HERNIA, False, 0.1),
-        result(Finding.MASS, None, 0.95),
-        result(Finding.EDEMA, None, 0.2),
+        result(Finding.PNEUMOTHORAX, None, 0.1),
+        result(Finding.ATELECTASIS, None, 0.2),
+        result(Finding.AZYGOS_LOBE, None, 0.95),
+        result(Finding.NORMAL, None, 0.99),
     ]
     assert ranked(reversed(order)) == order
+
+
+def test_what_was_not_assessed_is_told_by_how_pressing_it_would_be() -> None:
+    order = [Finding.HYDROPNEUMOTHORAX, Finding.PNEUMOTHORAX, Finding.ATELECTASIS, Finding.AZYGOS_LOBE, Finding.NORMAL]
+    assert pressing_first(reversed(order)) == order
 
 
 @given(answers)
@@ -43,9 +50,10 @@ def test_nothing_is_lost_and_nothing_that_is_present_is_folded_away(said: list[F
     assert not any(each.present for each in first.rest)
     assert not (first.rest and len(said) <= 8)
     for presence in (False, None):
-        folded = [each.score for each in first.rest if each.present is presence]
-        shown = [each.score for each in first.shown if each.present is presence]
-        assert not folded or (len(shown) == 3 and min(shown) >= max(folded))
+        folded = [each for each in first.rest if each.present is presence]
+        shown = [each for each in first.shown if each.present is presence]
+        assert [*shown, *folded] == ranked(each for each in said if each.present is presence)
+        assert not folded or len(shown) == 3
 
 
 def test_no_sentence_names_forty() -> None:

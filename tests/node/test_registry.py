@@ -1,5 +1,6 @@
 """The registry of bundles: what becomes active, what it takes over, and that no kill or race leaves it in pieces."""
 
+import json
 import shutil
 import signal
 import sys
@@ -16,8 +17,8 @@ from node.bundle_files import bundle_path, keep_files
 from node.database import upgrade
 from node.handing_over import hand_over, has_orphans
 from node.ledger import Ledger, now, open_ledger
-from node.registry import BundleNotFoundError, active_bundles, find_bundle, manifest_of
-from schemas.bundle import Population, bundle_digest, bundle_folder, read_manifest
+from node.registry import BundleNotFoundError, BundleStateError, active_bundles, find_bundle, manifest_of
+from schemas.bundle import LinearHead, Population, ScoredClass, bundle_digest, bundle_folder, read_manifest
 from schemas.command_line import chexnode
 from schemas.errors import BundleError
 from schemas.settings import Settings, load_settings
@@ -26,6 +27,8 @@ from tests.node.bundles import activated, registered, retired
 from tests.support.processes import Running, wait_for
 
 SHIPPED = bundle_folder(None)
+#: No result says anything of it.
+NAMELESS = ScoredClass(target="class_00", operating_point=0.5)
 
 
 def states(ledger: Ledger) -> dict[str, str]:
@@ -126,8 +129,10 @@ def test_one_version_of_a_name_is_active_and_other_names_stay(ledger: Ledger) ->
     with ledger.read() as session:
         assert find_bundle(session, "tubes").digest == second
         assert before(session, "tubes").version == "1"
-        with pytest.raises(BundleNotFoundError, match="nothing to go back to"):
+        with pytest.raises(BundleStateError, match="nothing to go back to"):
             before(session, "findings")
+        with pytest.raises(BundleNotFoundError, match="no name in"):
+            before(session, "nobody")
 
 
 def test_a_rollback_goes_to_what_was_active_before_and_back_again(ledger: Ledger) -> None:
@@ -149,24 +154,72 @@ def test_a_bundle_is_found_by_name_and_by_the_beginning_of_its_digest(ledger: Le
         assert find_bundle(session, digest[:8].upper()).name == "tubes"
         assert manifest_of(session, digest).name == "tubes"
         for wanted in (digest[:3], "nothing", "f" * 64, "tu%es"):
-            with pytest.raises(BundleNotFoundError):
+            with pytest.raises(BundleNotFoundError, match="at least 6 characters"):
                 find_bundle(session, wanted)
         with pytest.raises(BundleNotFoundError):
             manifest_of(session, "f" * 64)
 
 
-def test_a_bundle_without_a_head_is_refused_and_the_old_one_goes_on(ledger: Ledger) -> None:
+@pytest.mark.parametrize(
+    ("heads", "said"),
+    [([], "no head"), ([LinearHead(file="heads/linear.safetensors", classes=[NAMELESS])], "no class that results")],
+)
+def test_a_bundle_whose_results_would_say_nothing_is_refused_and_the_old_one_goes_on(
+    ledger: Ledger, heads: list[LinearHead], said: str
+) -> None:
     activated(ledger, "tubes", "1")
     digest = registered(ledger, "tubes", "2")
 
     def behead(session: Session) -> None:
-        bare = manifest_of(session, digest).model_copy(update={"heads": []})
+        bare = manifest_of(session, digest).model_copy(update={"heads": heads})
         session.execute(update(Bundle).where(Bundle.digest == digest).values(manifest=bare.model_dump_json()))
 
     ledger.write(behead)
-    with pytest.raises(BundleError, match="no head"):
+    with pytest.raises(BundleError, match=said):
         ledger.write(lambda session: activate(session, digest))
     assert states(ledger) == {"tubes 1": "active", "tubes 2": "candidate"}
+
+
+def test_the_command_keeps_nothing_of_a_bundle_that_would_say_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHEXNODE_HOME", str(tmp_path / "home"))
+    bare = small_bundle(tmp_path / "bare", "1")
+    (bare / "manifest.json").write_text(read_manifest(bare).model_copy(update={"heads": []}).model_dump_json())
+    with pytest.raises(BundleError, match="import it with a head"):
+        CliRunner().invoke(chexnode, ["bundle", "activate", str(bare)], catch_exceptions=False)
+    listed = CliRunner().invoke(chexnode, ["bundle", "list", "--json"], catch_exceptions=False)
+    assert json.loads(listed.stdout) == []
+
+
+def test_the_list_fits_a_window_of_80_characters_and_json_has_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHEXNODE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "80")
+    settings = load_settings()
+    ledger = open_ledger(settings)
+    upgrade(ledger)
+    digest = activated(ledger, "a-name-that-is-as-long-as-it-may", "1.2.3+rehead")
+    ledger.close()
+    for terminal in ("", "1"):
+        monkeypatch.setenv("FORCE_COLOR", terminal)
+        listed = CliRunner().invoke(chexnode, ["bundle", "list"], catch_exceptions=False).stdout
+        assert digest[:12] in listed and "active" in listed and "\N{HORIZONTAL ELLIPSIS}" not in listed
+    (row,) = json.loads(CliRunner().invoke(chexnode, ["bundle", "list", "--json"], catch_exceptions=False).stdout)
+    assert (row["digest"], row["state"], row["cleared_for_clinical_use"]) == (digest, "active", False)
+
+
+def test_a_damaged_manifest_and_a_folder_of_weights_say_what_to_do(tmp_path: Path) -> None:
+    damaged = small_bundle(tmp_path / "damaged", "1")
+    (damaged / "manifest.json").write_text('{"format": 1, "name": "X"}')
+    with pytest.raises(BundleError, match=r"name: .*and \d+ more.*Fetch the bundle again") as refused:
+        read_manifest(damaged)
+    assert "pydantic" not in str(refused.value)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "teacher_checkpoint.pth").write_bytes(b"")
+    with pytest.raises(BundleError, match="chexnode bundle import"):
+        read_manifest(tmp_path / "weights")
 
 
 def test_a_manifest_of_another_version_of_the_software_stops_nobody(ledger: Ledger) -> None:
@@ -351,6 +404,10 @@ for number, folder in enumerate(folders):
 """
 
 
+def activations(operator: Running) -> int:
+    return sum(line.isdigit() for line in operator.output.splitlines())
+
+
 def test_a_kill_at_any_moment_leaves_a_usable_registry(ledger: Ledger, tmp_path: Path) -> None:
     home = tmp_path / "home"
     folders = [small_bundle(tmp_path / str(number), str(number)) for number in range(40)]
@@ -358,7 +415,8 @@ def test_a_kill_at_any_moment_leaves_a_usable_registry(ledger: Ledger, tmp_path:
         operator = Running(
             [sys.executable, "-c", _OPERATE, ledger.url, home, *folders], tmp_path / f"operator-{kill_after}.log"
         )
-        wait_for("it activates", lambda o=operator, n=kill_after: o.output.count("\n") >= n or not o.alive)  # type: ignore[misc]
+        # Numbers come after the commit, the log's lines before it.
+        wait_for("it activates", lambda o=operator, n=kill_after: activations(o) >= n or not o.alive)  # type: ignore[misc]
         operator.process.send_signal(signal.SIGKILL)
         operator.process.wait()
         with ledger.read() as session:
@@ -374,8 +432,10 @@ def test_a_kill_at_any_moment_leaves_a_usable_registry(ledger: Ledger, tmp_path:
 
 def test_who_retires_what_is_not_active_is_told_so(ledger: Ledger) -> None:
     registered(ledger, "tubes")
-    with pytest.raises(BundleNotFoundError, match="No version of tubes is active"):
+    with pytest.raises(BundleStateError, match="No version of tubes is active"):
         ledger.write(lambda session: retire(session, "tubes"))
+    with pytest.raises(BundleNotFoundError, match="nobody is no name"):
+        ledger.write(lambda session: retire(session, "nobody"))
 
 
 def test_the_list_shows_a_bundle_of_another_version_of_the_software_and_any_path(
@@ -391,4 +451,4 @@ def test_the_list_shows_a_bundle_of_another_version_of_the_software_and_any_path
     ledger.close()
     listed = CliRunner().invoke(chexnode, ["bundle", "list"])
     assert listed.exit_code == 0, listed.exception
-    assert "not readable by this version" in listed.output and "/data/[/models]" in listed.output
+    assert "for another version of the software" in listed.output and "/data/[/models]" in listed.output

@@ -1,16 +1,19 @@
 """Several bundles' results of one study on the page and in the API: nothing of either is lost, and each is named."""
 
+import json
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
+from structlog.testing import capture_logs
 
 from node.reading import lock_study
-from schemas.codes import TubePosition
+from schemas.codes import Finding, TubePosition
 from schemas.tables import Bundle, Picture, Result, Study, WorkState
 from tests.node.bundles import activated, retired
 from tests.node.studies import add_image, add_study, bundle_digest, commit_result, document
@@ -147,6 +150,57 @@ def test_what_one_bundle_has_said_is_shown_while_another_is_not_done(
     assert ("It is too dark." in shown) == (state is WorkState.FAILED)
 
 
+def written_by_newer_software(page: ServedPage, bundle: str) -> str:
+    """The current result of this bundle gets a field that nobody here knows; returns its name."""
+    word = f"new_{uuid4().hex}"
+
+    def change(session: Session) -> None:
+        result = session.scalars(select(Result).where(Result.bundle_name == bundle)).one()
+        assert result.document
+        result.document = json.dumps(json.loads(result.document) | {word: True})
+
+    page.ledger.write(change)
+    return word
+
+
+def test_one_result_that_cannot_be_read_takes_nothing_else_away(page: ServedPage) -> None:
+    add_study(page.ledger, "1.1", name="Half^Read")
+    add_study(page.ledger, "1.2", name="Not^Read")
+    add_study(page.ledger, "1.3", name="All^Read")
+    for uid, bundle, position in (("1.1", "a", None), ("1.1", "b", TubePosition.ABNORMAL), ("1.3", "a", None)):
+        commit_result(page.ledger, document(uid, position, {Finding.CARDIOMEGALY}, bundle=bundle))
+    commit_result(page.ledger, document("1.2", None, {Finding.PNEUMOTHORAX}, bundle="c"))
+    browser = page.browser()
+    words = "The result of {} cannot be read by this version of CheXNode."
+    with capture_logs() as logs:
+        unknown = [written_by_newer_software(page, bundle) for bundle in ("b", "c")]
+        for _ in range(2):
+            listed = browser.get("/").text
+    assert all(name in listed for name in ("Half", "Not, Read", "All, Read")) and "under way" not in listed
+    assert listed.count('<span class="finding">Cardiomegaly') == 2
+    assert listed.count(words.format("b")) == listed.count(words.format("c")) == 1
+    said = [each["reason"] for each in logs if each["event"].startswith("result not readable")]
+    assert sorted(said) == sorted(f"{word}: Extra inputs are not permitted" for word in unknown)  # not at each look
+
+    studies = {each["study_instance_uid"]: each for each in browser.get("/api/worklist").json()["studies"]}
+    assert {uid: each["unreadable"] for uid, each in studies.items()} == {"1.1": ["b"], "1.2": ["c"], "1.3": []}
+    assert [len(studies[uid]["results"]) for uid in ("1.1", "1.2", "1.3")] == [1, 0, 1]
+    assert "A result cannot be read by this version of CheXNode." in studies["1.2"]["place"]
+    for uid in ("1.1", "1.2"):
+        assert "The result of this model cannot be read by this version" in browser.get(f"/studies/{uid}").text
+    body = {"state": "read", "result_seen": studies["1.1"]["result_seen"]}
+    assert browser.send_json("PUT", "/api/studies/1.1/state", body).status_code == 204
+
+
+def test_a_flag_stays_up_when_a_later_version_cannot_read_why(page: ServedPage) -> None:
+    add_study(page.ledger, "1.1")
+    commit_result(page.ledger, document("1.1", TubePosition.ABNORMAL, set(), bundle="b"))
+    written_by_newer_software(page, "b")
+    commit_result(page.ledger, document("1.1", None, set(), bundle="a"))
+    (study,) = page.browser().get("/api/worklist").json()["studies"]
+    assert (study["urgency"], study["malpositioned_tube"]) == ("immediate", True)
+
+
 def clear(page: ServedPage, name: str) -> None:
     """The bundle is cleared for clinical use from now on."""
     change_manifest(page, name, '"cleared_for_clinical_use":false', '"cleared_for_clinical_use":true')
@@ -211,6 +265,9 @@ def test_each_bundles_maps_and_regions_are_laid_over_the_image(
     expect(screen.locator(".overlay .tip")).to_have_count(1)
     screen.get_by_text("28 more").click()
     expect(screen.locator("details .finding").last).to_be_visible()
+    image, other = screen.locator(".stage").bounding_box(), screen.locator(".more").bounding_box()
+    assert image and other and other["x"] == image["x"]
+    assert 0 <= other["y"] - (image["y"] + image["height"]) < 40, "nothing but a gap under the image"
     assert problems == []
     screen.close()
 

@@ -14,18 +14,20 @@ from workers.results.legend import finding_lines
 from workers.results.overlay import draw_overlay
 from workers.results.secondary_capture import MAXIMUM_SIDE, build_secondary_capture
 
+MODEL = "a-foundation-model 12.1"
+
 
 @pytest.mark.parametrize(("rows", "columns"), [(512, 420), (1024, 1024), (2500, 2048), (3000, 2400), (60, 40)])
 def test_most_of_the_image_stays_as_it_is(rows: int, columns: int) -> None:
     pixels = np.full((rows, columns), 0.4, dtype=np.float32)
     result = image_result(dx_header(Rows=rows, Columns=columns))
-    overlay = draw_overlay(pixels, result, masks(rows, columns), NOT_FOR_CLINICAL_USE)
+    overlay = draw_overlay(pixels, result, masks(rows, columns), NOT_FOR_CLINICAL_USE, MODEL)
     assert overlay.shape == (rows, columns, 3)
     assert overlay.dtype == np.uint8
     changed = (overlay != 102).any(axis=2)
     assert changed.any()
     if rows > 100:
-        assert changed.mean() < 0.15
+        assert changed.mean() < 0.16
 
 
 @pytest.mark.parametrize("operating_point", [None, 0.99])
@@ -36,7 +38,7 @@ def test_the_legend_of_forty_findings_leaves_half_of_the_image_free(
     pixels = np.full((rows, columns), 0.4, dtype=np.float32)
     every = forty(list(Finding)[:12], operating_point)
     result = image_result(dx_header(Rows=rows, Columns=columns)).model_copy(update={"findings": every})
-    changed = (draw_overlay(pixels, result, {}, "") != 102).any(axis=2)
+    changed = (draw_overlay(pixels, result, {}, "", MODEL) != 102).any(axis=2)
     legend_rows = changed[:, : columns // 3].any(axis=1)
     # It fits into the picture, with a margin all around.
     assert not changed[0, : columns // 3].any() and not changed[-1].any()
@@ -45,7 +47,12 @@ def test_the_legend_of_forty_findings_leaves_half_of_the_image_free(
 
 def test_what_has_no_room_in_the_legend_is_counted() -> None:
     undetermined = [line.text for line in finding_lines(forty(), 10)]
-    assert undetermined == ["Lymphadenopathy", "Atelectasis", "Azygos lobe", "and 37 more: undetermined"]
+    assert undetermined == [
+        "Hydropneumothorax",
+        "Pulmonary infarction",
+        "Pneumomediastinum",
+        "and 37 more: undetermined",
+    ]
     present = finding_lines(forty([Finding.NORMAL, Finding.PNEUMOTHORAX], 0.5), 4)
     assert [line.text for line in present] == ["Pneumothorax", "Normal", "Lymphadenopathy", "and 37 more: absent"]
     assert [line.marked for line in present] == [True, False, False, False]
@@ -59,17 +66,25 @@ def test_what_has_no_room_in_the_legend_is_counted() -> None:
 def test_tip_and_course_are_where_the_result_has_them() -> None:
     pixels = np.zeros((1000, 800), dtype=np.float32)
     result = image_result(dx_header(Rows=1000, Columns=800))
-    overlay = draw_overlay(pixels, result, {}, "")
+    overlay = draw_overlay(pixels, result, {}, "", "")
     assert overlay[100, 395:405].max() > 100
     assert overlay[340:380, 380:420].max() > 100
     assert overlay[600:].max() == 0
 
 
+EMPTY = ImageResult(sop_instance_uid="1.2", rows=256, columns=256, findings=[], tubes=[], segments=[])
+
+
 def test_an_empty_result_leaves_the_image_alone() -> None:
     pixels = np.linspace(0, 1, 256 * 256, dtype=np.float32).reshape(256, 256)
-    empty = ImageResult(sop_instance_uid="1.2", rows=256, columns=256, findings=[], tubes=[], segments=[])
-    overlay = draw_overlay(pixels, empty, {}, "")
+    overlay = draw_overlay(pixels, EMPTY, {}, "", "")
     assert np.array_equal(overlay[:, :, 0], (pixels * 255).round().astype(np.uint8))
+
+
+def test_the_pixels_name_the_model_also_where_it_says_nothing() -> None:
+    pixels = np.zeros((256, 256), dtype=np.float32)
+    ink = {model: int((draw_overlay(pixels, EMPTY, {}, "", model) > 100).sum()) for model in ("", "a 1", MODEL)}
+    assert 0 == ink[""] < ink["a 1"] < ink[MODEL]
 
 
 def test_the_secondary_capture_is_small_and_refers_to_its_image() -> None:

@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import highdicom
 import numpy as np
@@ -12,7 +13,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from schemas.codes import NOT_FOR_CLINICAL_USE, DistanceBasis, Finding, TubePosition
-from schemas.result import FailedImage, Point, Urgency
+from schemas.result import FailedImage, Point, TubeResult, Urgency
 from schemas.settings import SegmentationGeometry
 from tests.results.sources import (
     ABSENT_TUBE,
@@ -31,6 +32,7 @@ from tests.results.sources import (
     study,
     tube,
 )
+from tests.support.dicom_tools import dciodvfy_errors
 from workers.results.equipment import part10_bytes
 from workers.results.regions import line
 from workers.results.report import build_report
@@ -157,7 +159,7 @@ def test_all_forty_findings_are_in_the_report_each_with_a_region_the_pressing_on
         "Kyphosis",
         "Normal",
         "Support devices",
-        "Lymphadenopathy",
+        "Hydropneumothorax",
     ]
     assert len(items) == 40
     categories = [evaluations(item).get("ACTIONABLE") for item in items]
@@ -165,7 +167,7 @@ def test_all_forty_findings_are_in_the_report_each_with_a_region_the_pressing_on
     said = [each.TextValue for each in child(report, EVALUATIONS).ContentSequence if each.ValueType == "TEXT"]
     assert said[1:] == [
         "Not assessed, for want of an operating point: "
-        "lymphadenopathy, atelectasis, azygos lobe, calcification of aorta and 31 more."
+        "hydropneumothorax, pneumomediastinum, pneumoperitoneum, pulmonary embolism and 31 more."
     ]
 
 
@@ -178,6 +180,29 @@ def test_a_normal_chest_and_devices_are_no_findings_of_the_study() -> None:
 
     assert summary([Finding.NORMAL, Finding.SUPPORT_DEVICES]) == summary([])
     assert summary([Finding.NORMAL]) != summary([Finding.FISSURE])
+
+
+@pytest.mark.parametrize(
+    ("decided", "tubes", "code"),
+    [
+        ({}, [], "111245"),
+        ({}, [ABSENT_TUBE], "111243"),
+        ({Finding.MASS: False}, [], "111243"),
+        ({Finding.MASS: True}, [], "111244"),
+        ({}, [tube()], "111244"),
+        (dict.fromkeys(Finding, False), [], "111241"),
+        (dict.fromkeys(Finding, True), [ABSENT_TUBE], "111242"),
+    ],
+)
+def test_the_summary_counts_as_succeeded_only_what_came_to_a_decision(
+    decided: dict[Finding, bool], tubes: list[TubeResult], code: str
+) -> None:
+    header = dx_header()
+    findings = [
+        each.model_copy(update={"present": decided.get(each.finding), "operating_point": None}) for each in forty()
+    ]
+    result = image_result(header, tubes=tubes).model_copy(update={"findings": findings})
+    assert evaluations(child(report_of(source(header, result)), EVALUATIONS))["111017"] == code
 
 
 def test_only_a_calibrated_score_is_called_a_probability() -> None:
@@ -286,6 +311,17 @@ def test_the_report_is_preliminary_and_says_what_it_is_not_for() -> None:
     assert len(report.SeriesDescription) <= 64
     assert (report.Manufacturer, report.ManufacturerModelName) == ("CheXNode", BUNDLE.name)
     assert "99CHEXNODE" in [each.CodingSchemeDesignator for each in report.CodingSchemeIdentificationSequence]
+
+
+def test_a_bundle_that_outlines_regions_only_has_a_report_without_groups(tmp_path: Path) -> None:
+    header = dx_header()
+    image = source(header, image_result(header, tubes=[]).model_copy(update={"findings": []}))
+    report = report_of(image, urgency=Urgency.ROUTINE)
+    names = [value_of(each.ConceptNameCodeSequence) for each in report.ContentSequence]
+    assert MEASUREMENTS not in names and names[-2:] == [IMAGE_LIBRARY, EVALUATIONS]
+    path = tmp_path / "report.dcm"
+    report.save_as(path)
+    assert dciodvfy_errors(path) == []
 
 
 def test_a_failed_image_makes_the_report_partial_with_its_reason() -> None:

@@ -3,6 +3,7 @@
 import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import psycopg2
@@ -52,9 +53,9 @@ class Postgres:
         if not binaries:
             pytest.skip("PostgreSQL is not installed (make test installs it)")
         binary = binaries[-1].parent
-        folder.chmod(0o755)
-        data = folder / "data"
-        data.mkdir()
+        # The server runs as a user of its own, and every pytest that starts closes the folder of temporary folders to
+        # all others: the data lie elsewhere.
+        self._data = data = Path(tempfile.mkdtemp(prefix="chexnode-postgres-"))
         shutil.chown(data, "postgres", "postgres")
         self.port = free_port()
         # The server refuses to run as root.
@@ -95,6 +96,7 @@ class Postgres:
         # It writes down every database of the run first: a busy disk takes its time.
         self._running.process.wait(120)
         self._running.stop()
+        shutil.rmtree(self._data)
 
 
 class Redis:

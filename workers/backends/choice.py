@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from schemas.errors import BundleError
-from schemas.tuning import REFERENCE, DeviceTuning, EngineChoice, read_tuning
+from schemas.tuning import MOST_SELFTEST_DIFFERENCE, REFERENCE, DeviceTuning, EngineChoice, read_tuning
 from workers.backends.backend import Backend
 from workers.backends.converted import forget_converted
 from workers.backends.torch_backend import TorchBackend
@@ -48,7 +48,9 @@ def load_chosen(folder: Path, device: str, largest_batch: int) -> Chosen:
     loaded = load_bundle(folder)
     tuned, reason = _recorded(loaded, device)
     if tuned is not None:
-        allowed = max(_MARGIN * tuned.selftest_difference, _LEAST_ALLOWED)
+        # A record from elsewhere must not be able to allow anything.
+        recorded = min(tuned.selftest_difference, MOST_SELFTEST_DIFFERENCE)
+        allowed = max(_MARGIN * recorded, _LEAST_ALLOWED)
         try:
             backend = make_backend(loaded, tuned.choice, device, largest_batch)
             difference = run_selftest(loaded, selftest_compute(backend, largest_batch), allowed)

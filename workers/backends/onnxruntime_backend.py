@@ -1,5 +1,6 @@
 """ONNX Runtime on the CPU, in float32."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,4 +37,6 @@ class ONNXRuntimeBackend(ConvertedBackend):
 
 
 def _convert(module: nn.Module, example: Tensor, path: Path) -> None:
+    # It warns of every node that it leaves as it is.
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
     torch.onnx.export(module, (example,), path, dynamo=True, verbose=False)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from schemas.errors import BundleMakingError
 from workers.checkpoints.chexfound_config import ChexfoundConfig, read_config
-from workers.checkpoints.reading import Checkpoint, ReadProgress, read_checkpoint
+from workers.checkpoints.reading import Checkpoint, ReadProgress, read_checkpoint, source_file
 from workers.checkpoints.vit_shapes import VIT_TENSOR, heads_are_usual, vit_architecture
 from workers.checkpoints.weights import (
     BackboneWeights,
@@ -126,7 +126,8 @@ def read_head(
     if heads:
         others = sum(len(each) for each in heads.values())
         left_out.append(LeftOut("other heads of the learning-rate grid", others, next(iter(heads))))
-    return HeadWeights("glori", arguments, classes, blocks, tensors, [checkpoint.source], left_out, chosen)
+    sources = [checkpoint.source, *([source_file(results)] if results else [])]
+    return HeadWeights("glori", arguments, classes, blocks, tensors, sources, left_out, chosen)
 
 
 def best_head(results: Path) -> str:

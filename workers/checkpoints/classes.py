@@ -3,11 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ValidationError
 
-from schemas.bundle import ScoredClass
-from schemas.codes import CXR_LT
+from schemas.bundle import ScoredClass, TubeTarget
+from schemas.codes import CXR_LT, Finding
 from schemas.errors import BundleMakingError
 
 
@@ -54,6 +55,11 @@ def scored_classes(names: Sequence[str], operating_points: Mapping[str, float | 
                 ". and operating points lie between 0 and 1."
             ) from error
     return classes
+
+
+def in_results(target: str) -> bool:
+    """Whether results say anything of a class: it is a finding of the vocabulary, or the tube's."""
+    return target in {*Finding, *get_args(TubeTarget)}
 
 
 def read_operating_points(path: Path) -> dict[str, float | None]:

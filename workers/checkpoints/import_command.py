@@ -64,7 +64,11 @@ def import_group() -> None:
 @click.option("--head", type=_file, help="glori.pth; without it the bundle is a backbone only.")
 @click.option("--head-results", type=_file, help="results_eval_linear.json, which names the best head of the file.")
 @click.option("--head-name", help="Name of the head in the file, instead of --head-results.")
-@click.option("--config", type=_file, help="config.yaml; only where the shapes do not tell everything.")
+@click.option(
+    "--config",
+    type=_file,
+    help="config.yaml; default: the one beside the weights, if shapes do not tell all.",
+)
 @_bundle_options
 def chexfound_command(
     backbone: Path,
@@ -80,6 +84,7 @@ def chexfound_command(
     from workers.checkpoints.chexfound import read_backbone, read_head
     from workers.checkpoints.chexfound_config import read_config
     from workers.checkpoints.import_run import ImportRun
+    from workers.checkpoints.recognise import GLORI_HEAD
     from workers.checkpoints.systems import CHEXFOUND
 
     if head is None and (head_results or head_name):
@@ -87,7 +92,7 @@ def chexfound_command(
     with ImportRun(CHEXFOUND, options) as run:
         configured = read_config(config) if config else None
         weights = read_backbone(backbone, configured, attention_heads, run.reading(backbone))
-        glori = read_head(head, weights, head_name, head_results, run.reading(head)) if head else None
+        glori = read_head(head, weights, head_name, head_results, run.reading(head, GLORI_HEAD)) if head else None
         run.write(weights, glori)
 
 

@@ -14,6 +14,7 @@ from workers.bundle import LoadedBundle
 from workers.checkpoints.classes import class_names, default_names, read_operating_points
 from workers.checkpoints.importing import ImportOptions, import_bundle
 from workers.checkpoints.reading import ReadProgress
+from workers.checkpoints.recognise import mistaken_for
 from workers.checkpoints.systems import System
 from workers.checkpoints.weights import BackboneWeights, HeadWeights
 
@@ -26,6 +27,8 @@ class ImportRun:
 
     def __init__(self, system: System, options: dict[str, Any]) -> None:
         self._system = system
+        #: The file that is being read, and what it should be.
+        self._read: tuple[Path, str] | None = None
         self._out: Path = options["out"]
         check_target(self._out, options["force"])
         points = options["operating_points"]
@@ -59,14 +62,19 @@ class ImportRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+        # The last one that was begun is the one that is wrong.
+        if isinstance(error, BundleMakingError) and self._read and (said := mistaken_for(*self._read)):
+            raise BundleMakingError(said) from error
 
-    def reading(self, path: Path) -> ReadProgress:
-        """Shows how much of `path` has been read."""
+    def reading(self, path: Path, kind: str = "") -> ReadProgress:
+        """Shows how much of `path` has been read; `kind` is what it should be (recognise.py), by default a backbone."""
+        self._read = path, kind or self._system.name
         task = self._progress.add_task(f"reading {escape(path.name)}", total=None)
         return lambda done, total: self._progress.update(task, completed=done, total=total)
 
     def write(self, backbone: BackboneWeights, head: HeadWeights | None) -> None:
         """Write the bundle and print what became of the files."""
+        self._read = None
         task = self._progress.add_task("", total=None)
         bundle = import_bundle(
             self._out,
@@ -84,9 +92,13 @@ class ImportRun:
         values = sum(tensor.numel() for tensor in backbone.tensors.values())
         tell = self._console.print
         tell(f"read: backbone of {len(backbone.tensors)} tensors, {values:,} values")
+        for source in backbone.sources[1:]:
+            tell(f"read: {escape(source.name)}")
         if head is not None:
             named = f" ({escape(head.name)})" if head.name else ""
             tell(f"read: {head.kind} head of {len(head.tensors)} tensors for {head.classes} classes{named}")
+            for source in head.sources[1:]:
+                tell(f"read: {escape(source.name)}")
         for each in [*backbone.left_out, *(head.left_out if head else [])]:
             tell(f"left out: {each.why} ({each.count}, for example {escape(each.example)})")
         manifest = bundle.manifest

@@ -129,7 +129,10 @@ def _classes(head: HeadWeights | None, options: ImportOptions) -> list[ScoredCla
         return []
     names = options.classes or default_names(head.classes)
     if len(names) != head.classes:
-        raise BundleMakingError(f"The head has {head.classes} classes, but {len(names)} names are given.")
+        raise BundleMakingError(
+            f"The head has {head.classes} classes, but {len(names)} names are given. Name all of its outputs in order; "
+            "to give it other classes, import it with its own and use chexnode bundle rehead."
+        )
     return scored_classes(names, options.operating_points)
 
 

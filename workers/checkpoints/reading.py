@@ -8,6 +8,7 @@ import pickle
 import re
 import shlex
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ _CONVERSION = (
     "if isinstance(o, dict) else o.detach().clone(); "
     "torch.save(keep(torch.load(sys.argv[1], map_location='cpu', weights_only=False)), sys.argv[2])\" "
 )
+
+#: Modules of which no checkpoint needs anything, and with which commands are run.
+_RUNS_COMMANDS = {"posix", "nt", "os", "subprocess", "pty", "shutil", "socket", "runpy", "importlib", "ctypes"}
 
 #: Called with bytes read so far and in all.
 ReadProgress = Callable[[int, int], None]
@@ -87,6 +91,17 @@ def read_checkpoint(
     return Checkpoint(source, section, {str(name): tensor for name, tensor in tensors.items()}, others)
 
 
+def entry_names(path: Path) -> list[str]:
+    """Names of everything in a checkpoint, those of an entry's tensors as "entry.name".
+
+    Raises BundleMakingError when it cannot be read.
+    """
+    names = []
+    for name, value in (_safetensors(path) if path.suffix == ".safetensors" else _torch_file(path)).items():
+        names += [f"{name}.{each}" for each in value] if isinstance(value, Mapping) else [str(name)]
+    return names
+
+
 def source_file(path: Path, progress: ReadProgress = lambda done, total: None) -> SourceFile:
     """Name, SHA-256 and size of a file. Raises BundleMakingError when it cannot be read."""
     digest, done = hashlib.sha256(), 0
@@ -114,15 +129,28 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _torch_file(path: Path) -> dict[Any, Any]:
     with path.open("rb") as stream:
-        start = stream.read(9)
+        start = stream.read(64)
     if start[:1] == b"<" or start.startswith(b"version h"):
         raise BundleMakingError(f"{path} is a web page or a pointer to the file, not the file: fetch it again.")
+    if start[8:9] == b"{":
+        raise BundleMakingError(f"{path} is in the format of safetensors: rename it so that it ends in .safetensors.")
+    if start and start.isascii() and start.decode().replace("\n", "").replace("\r", "").replace("\t", "").isprintable():
+        raise BundleMakingError(f"{path} is a text file, not a checkpoint: give the file that holds the weights.")
     try:
         # Only the newer of torch's two formats can be mapped.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
+        mapped = zipfile.is_zipfile(path) or None
+        with warnings.catch_warnings():
+            # What torch warns of is told below, in our words.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         if not _is_pickle(start) or "truncated" in str(error):
             raise _damaged(path, error) from error
+        if (needed := _needed(error)) and needed.split(".")[0] in _RUNS_COMMANDS:
+            raise BundleMakingError(
+                f"{path} is pickle that calls {needed} when it is read, as no weights do and as malicious files do. "
+                "Do not convert or open it; ask its source what it is."
+            ) from error
         bare = path.with_suffix("")
         raise BundleMakingError(
             f"{path} holds objects that only pickle can read, and reading pickle runs whatever code is in it "
@@ -149,11 +177,19 @@ def _damaged(path: Path, error: Exception) -> BundleMakingError:
 
 def _reason(error: Exception) -> str:
     """What is wrong, without torch's page of advice."""
-    if found := re.search(r"GLOBAL (\S+)", str(error)):
-        return f"it needs {found[1]}"
+    if needed := _needed(error):
+        return f"it needs {needed}"
+    if isinstance(error, KeyError | IndexError):
+        return "it has another format"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     sentence = lines[0].split(". ")[0] if lines else ""
     return f"{type(error).__name__}: {sentence}"[:200]
+
+
+def _needed(error: Exception) -> str:
+    """What of Python's the pickle asks for, "module.name"; "" when torch does not say."""
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    return found[1] if found else ""
 
 
 def _listed(names: Any) -> str:

@@ -33,18 +33,20 @@ class Line:
     is_flag: bool = False
 
 
-def draw_legend(brush: Brush, result: ImageResult, flags: Sequence[Line], avoid: Sequence[Mask]) -> None:
+def draw_legend(brush: Brush, result: ImageResult, flags: Sequence[Line], model: str, avoid: Sequence[Mask]) -> None:
     """A panel in the corner that hides the least of `avoid`, masks of the image's size.
 
-    `flags` are the lines that come first. It never grows over half of the image: what has no room is counted.
+    `flags` are the lines that come first, `model` is the last, where it is given. It never grows over half of the
+    image: what has no room is counted.
     """
     size = brush.text_size
     fitting = int((brush.rows / 2 / size - 2 * _PADDING) / _LEADING)
-    room = max(2, min(_LINES, fitting - len(flags) - len(result.tubes)))
+    room = max(2, min(_LINES, fitting - len(flags) - len(result.tubes) - bool(model)))
     lines = [
         *flags,
         *finding_lines(result.findings, room),
         *(_scored(tube.device.code.meaning, tube, tube.present) for tube in result.tubes),
+        *([Line(model, GREY)] if model else []),
     ]
     if not lines:
         return

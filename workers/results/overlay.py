@@ -32,9 +32,12 @@ _BASES = {
 
 
 def draw_overlay(
-    pixels: NDArray[np.float32], result: ImageResult, masks: Mapping[Segment, Mask], notice: str
+    pixels: NDArray[np.float32], result: ImageResult, masks: Mapping[Segment, Mask], notice: str, model: str
 ) -> NDArray[np.uint8]:
-    """`result` drawn over `pixels`, float32 [rows, columns], 0..1, MONOCHROME2 sense; uint8 [rows, columns, 3]."""
+    """`result` drawn over `pixels`, float32 [rows, columns], 0..1, MONOCHROME2 sense; uint8 [rows, columns, 3].
+
+    `model` names who says it, in the legend: of one study several bundles may have made a picture each.
+    """
     rows, columns = pixels.shape
     grey = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
     image = Image.fromarray(grey).convert("RGB")
@@ -45,7 +48,7 @@ def draw_overlay(
         if segment is not Segment.ENDOTRACHEAL_TUBE or not any(tube.course for tube in result.tubes):
             outline(image, masks[segment], colour_of(segment), brush.line_width)
     flags = [flag for tube in result.tubes if tube.present for flag in _flags(tube)]
-    draw_legend(brush, result, flags, avoid=[masks[segment] for segment in outlined])
+    draw_legend(brush, result, flags, model, avoid=[masks[segment] for segment in outlined])
     for tube in result.tubes:
         if tube.present:
             _draw_tube(brush, tube)

@@ -13,18 +13,20 @@ from highdicom.sr import (
     ImageContentItem,
     ImageLibraryEntryDescriptors,
     MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
     NumContentItem,
     ObservationContext,
     ObserverContext,
     RelationshipTypeValues,
     TextContentItem,
+    TrackingIdentifier,
 )
 from highdicom.sr.value_types import ContentItem
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
-from node.foremost import enumerated, ranked
+from node.foremost import enumerated, pressing_first
 from schemas.codes import ACTIONABLE_FINDING, Category
 from schemas.identity import MANUFACTURER, software_version
 from schemas.result import BundleReference, StudyResult, Urgency
@@ -99,21 +101,31 @@ def _content(
     study: StudyResult, sources: Sequence[SourceImage], headers: Sequence[Dataset], images: Sequence[Dataset]
 ) -> MeasurementReport:
     algorithm = algorithm_of_report(study.bundle, study.engine)
+    groups = [
+        group
+        for source, header in zip(sources, headers, strict=True)
+        for group in measurement_groups(source, header, algorithm)
+    ]
     content = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=_observer(study.bundle)),
         procedure_reported=_PROCEDURE,
-        imaging_measurements=[
-            group
-            for source, header in zip(sources, headers, strict=True)
-            for group in measurement_groups(source, header, algorithm)
-        ],
+        imaging_measurements=groups or [_no_group(study.bundle)],
         title=codes.DCM.ImagingMeasurementReport,
     )
     items = content[0].ContentSequence
     # In the order of TID 1500: Image Library, Imaging Measurements, Qualitative Evaluations.
-    items.insert(len(items) - 1, _image_library(headers, images))
+    measurements = items.pop()
+    items.append(_image_library(headers, images))
+    if groups:
+        items.append(measurements)
     items.append(_qualitative_evaluations(study))
     return content
+
+
+def _no_group(bundle: BundleReference) -> MeasurementsAndQualitativeEvaluations:
+    """Of a bundle with regions only: highdicom wants a group, TID 1500 does without, and it is taken out."""
+    name = "no group"
+    return MeasurementsAndQualitativeEvaluations(TrackingIdentifier(derived_uid(bundle.digest, name), name))
 
 
 def _observer(bundle: BundleReference) -> ObserverContext:
@@ -190,13 +202,15 @@ def _qualitative_evaluations(study: StudyResult) -> ContainerContentItem:
 
 
 def _summary(study: StudyResult) -> CodedConcept:
-    """CID 6047."""
-    positive = any(
-        any(finding.present and finding.finding.is_pathology for finding in image.findings)
-        or any(tube.present for tube in image.tubes)
-        for image in study.images
+    """CID 6047. "Succeeded" is what came to a decision: a PACS may read "all, without findings" as a negative."""
+    findings = [finding for image in study.images for finding in image.findings]
+    tubes = [tube for image in study.images for tube in image.tubes]
+    if not tubes and all(finding.present is None for finding in findings):
+        return CodedConcept.from_code(codes.DCM.NoAlgorithmsSucceededWithoutFindings)
+    positive = any(finding.present and finding.finding.is_pathology for finding in findings) or any(
+        tube.present for tube in tubes
     )
-    if study.failed:
+    if study.failed or any(finding.present is None for finding in findings):
         summary = (
             codes.DCM.NotAllAlgorithmsSucceededWithFindings
             if positive
@@ -219,15 +233,11 @@ def _comments(study: StudyResult) -> list[str]:
             for tube in image.tubes
             if tube.position_reason
         ]
-    undetermined = [
-        finding.finding.code.meaning.lower()
-        for image in study.images
-        for finding in ranked(image.findings)
-        if finding.present is None
-    ]
+    undetermined = {each.finding for image in study.images for each in image.findings if each.present is None}
     if undetermined:
         # A summary "without findings" must not be read as if these had been looked for in vain.
-        comments.append(f"Not assessed, for want of an operating point: {enumerated(undetermined)}.")
+        names = enumerated(finding.code.meaning.lower() for finding in pressing_first(undetermined))
+        comments.append(f"Not assessed, for want of an operating point: {names}.")
     comments += [f"Image {failed.sop_instance_uid} was not analysed: {failed.reason}" for failed in study.failed]
     return [comment for comment in comments if comment]
 

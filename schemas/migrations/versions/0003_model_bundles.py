@@ -78,9 +78,20 @@ def upgrade() -> None:
         batch_op.alter_column("bundle_name", server_default=None)
         batch_op.drop_constraint(batch_op.f("uq_result_study_id"), type_="unique")
         batch_op.create_unique_constraint(batch_op.f("uq_result_study_id"), ["study_id", "bundle_name", "version"])
+    with op.batch_alter_table("tracking", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("bundle_name", sa.String(length=32), nullable=False, server_default=_SHIPPED))
+    with op.batch_alter_table("tracking", schema=None) as batch_op:
+        batch_op.alter_column("bundle_name", server_default=None)
+        batch_op.drop_constraint(batch_op.f("uq_tracking_instance_id"), type_="unique")
+        batch_op.create_unique_constraint(batch_op.f("uq_tracking_instance_id"), ["instance_id", "bundle_name", "key"])
 
 
 def downgrade() -> None:
+    _keep_one_per_key()
+    with op.batch_alter_table("tracking", schema=None) as batch_op:
+        batch_op.drop_constraint(batch_op.f("uq_tracking_instance_id"), type_="unique")
+        batch_op.create_unique_constraint(batch_op.f("uq_tracking_instance_id"), ["instance_id", "key"])
+        batch_op.drop_column("bundle_name")
     with op.batch_alter_table("result", schema=None) as batch_op:
         batch_op.drop_constraint(batch_op.f("uq_result_study_id"), type_="unique")
         batch_op.create_unique_constraint(batch_op.f("uq_result_study_id"), ["study_id", "bundle_digest", "version"])
@@ -96,6 +107,20 @@ def downgrade() -> None:
     op.drop_table("planned")
     op.drop_table("served_bundle")
     op.drop_table("bundle")
+
+
+def _keep_one_per_key() -> None:
+    """Of several bundles' tracking UIDs of one thing the shipped bundle's, else the oldest."""
+    tracking = sa.table(
+        "tracking", sa.column("id"), sa.column("instance_id"), sa.column("bundle_name"), sa.column("key")
+    )
+    connection = op.get_bind()
+    first = sa.case((tracking.c.bundle_name == _SHIPPED, 0), else_=1)
+    rank = sa.func.row_number().over(
+        partition_by=[tracking.c.instance_id, tracking.c.key], order_by=[first, tracking.c.id]
+    )
+    ranked = sa.select(tracking.c.id, rank.label("rank")).subquery()
+    connection.execute(sa.delete(tracking).where(tracking.c.id.in_(sa.select(ranked.c.id).where(ranked.c.rank > 1))))
 
 
 def _number_by_name() -> None:
