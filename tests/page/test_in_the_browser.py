@@ -21,7 +21,7 @@ from schemas.codes import Segment
 from schemas.settings import AllowedWaits
 from schemas.tables import Picture, ReadState, Study, WorkState
 from tests.conftest import Mode
-from tests.support.browser import keep_screenshot
+from tests.support.browser import collect_errors, keep_screenshot
 from tests.support.live_node import LiveNode
 from tests.support.phantoms import phantom, write_phantom
 from tests.support.processes import wait_for
@@ -83,9 +83,7 @@ def screen(chromium_browser: Browser) -> Iterator[Page]:
     """A new browser window; an error of a script or a refused request fails the test."""
     context = chromium_browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="dark")
     page = context.new_page()
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    problems = collect_errors(page)
     yield page
     # What is on its way when the window closes fails then, and is no problem.
     found = list(problems)

@@ -19,7 +19,7 @@ from tests.node.bundles import activated, retired
 from tests.node.studies import add_image, add_study, bundle_digest, commit_result, document
 from tests.page.conftest import ServedPage, Server
 from tests.page.two_bundles import FINDINGS, TUBES, UNPROVEN, activate_two, add_study_of_two, commit_reading
-from tests.support.browser import keep_screenshot
+from tests.support.browser import collect_errors, keep_screenshot
 from tests.support.processes import wait_for
 
 
@@ -249,8 +249,7 @@ def test_each_bundles_maps_and_regions_are_laid_over_the_image(
     activate_two(server.page)
     add_study_of_two(server.page, tmp_path, "1.1")
     screen = chromium_browser.new_page(viewport={"width": 1280, "height": 900})
-    problems: list[str] = []
-    screen.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    problems = collect_errors(screen)
     screen.goto(f"{server.url}/studies/1.1")
     # Without being asked: the map of what is most pressing among what either bundle calls present.
     expect(screen.locator(".evidence:not([hidden])")).to_have_attribute("data-target", f"{FINDINGS}/pneumothorax")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 #: Screenshots that a run leaves behind; not under version control.
 ARTEFACTS = Path(__file__).resolve().parent.parent.parent / ".test-artefacts"
@@ -23,6 +23,27 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+#: Said by htmx when a request gave way to a newer one, as it should.
+_GAVE_WAY = ("htmx:afterRequest", "htmx:sendAbort")
+
+# A machine under load takes longer than Playwright's five seconds.
+expect.set_options(timeout=30_000)
+
+
+def collect_errors(page: Page) -> list[str]:
+    """A list that fills with what scripts throw and what the console calls an error."""
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on(
+        "console",
+        lambda message: (
+            problems.append(message.text)
+            if message.type == "error" and not message.text.startswith(_GAVE_WAY)
+            else None
+        ),
+    )
+    return problems
 
 
 @contextmanager
