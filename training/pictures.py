@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from schemas.codes import Segment
 from training.films import Film
 from training.fit import CurvePoint
+from training.reading import said_of_tube
 from workers.interpret import Interpretation
 
 _COLOURS = {Segment.RIGHT_LUNG: "lime", Segment.LEFT_LUNG: "deepskyblue", Segment.HEART: "red"}
@@ -47,7 +48,7 @@ def _draw(axes: Axes, film: Film, interpretation: Interpretation) -> None:
     for segment, mask in interpretation.masks.items():
         if segment in _COLOURS:
             axes.contour(mask, [0.5], colors=_COLOURS[segment], linewidths=0.8)
-    tube = interpretation.tubes[0]
+    tube = said_of_tube(interpretation)
     axes.plot([point.x for point in tube.course], [point.y for point in tube.course], color="yellow", linewidth=1)
     truths = [(phantom.carina, "cyan")] + ([] if phantom.tube is None else [(phantom.tube.tip, "magenta")])
     for point, colour in truths:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from schemas.bundle import Manifest
-from schemas.codes import DistanceBasis, Segment, TubePosition
-from schemas.result import Point
+from schemas.codes import Device, DistanceBasis, Segment, TubePosition
+from schemas.result import Point, TubeResult
 from training.films import Film, fresh_films
 from training.phantom.truth import SEGMENTS
 from training.targets import class_truth
@@ -68,10 +68,18 @@ def infer(network: Network, manifest: Manifest, image: NDArray[np.uint8]) -> Mod
     return ModelOutput(logits[0].numpy(), maps.numpy().astype(np.float16), dense[0].numpy().astype(np.float16))
 
 
+def said_of_tube(interpretation: Interpretation) -> TubeResult:
+    """What is said of the tube; of a model without an operating point for its presence, nothing."""
+    nothing = TubeResult(
+        device=Device.ENDOTRACHEAL_TUBE, present=False, score=0.0, operating_point=None, calibrated=False
+    )
+    return next(iter(interpretation.tubes), nothing)
+
+
 def _compare(film: Film, output: ModelOutput, interpretation: Interpretation) -> Reading:
     phantom = film.phantom
     mm = phantom.mm_per_pixel
-    tube = interpretation.tubes[0]
+    tube = said_of_tube(interpretation)
     tip_error = distance_error = recall = np.nan
     if phantom.tube is not None:
         recall = _course_recall(phantom.tube.course, tube.course, mm)

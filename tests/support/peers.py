@@ -1,5 +1,6 @@
 """The real peers that tests run against, each a process with its own folder and port on this host."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -55,7 +56,7 @@ class Postgres:
         binary = binaries[-1].parent
         # The server runs as a user of its own, and every pytest that starts closes the folder of temporary folders to
         # all others: the data lie elsewhere.
-        self._data = data = Path(tempfile.mkdtemp(prefix="chexnode-postgres-"))
+        self._data = data = Path(tempfile.mkdtemp(prefix="chexnode-postgres-", dir=os.environ.get("TMPDIR", "/tmp")))
         shutil.chown(data, "postgres", "postgres")
         self.port = free_port()
         # The server refuses to run as root.

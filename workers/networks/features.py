@@ -45,7 +45,7 @@ def create_backbone(timm_name: str, arguments: dict[str, Any]) -> Backbone:
     to load. Raises ValueError for a network that is not this package's.
     """
     constructor = model_entrypoint(timm_name) if is_model(timm_name) else None
-    if constructor is None or not constructor.__module__.startswith("workers.networks."):
+    if constructor is None or constructor.__module__.split(".")[0] == "timm":
         raise ValueError(f"{timm_name} is no backbone of this software")
     return cast(Backbone, constructor(pretrained=False, **arguments))
 
