@@ -1,4 +1,4 @@
-"""End to end, images per second: `python -m benchmarks.throughput [--studies 60] [--tuned] [--production]`.
+"""End to end, images per second: `python -m benchmarks.throughput [--studies 60] [--tuned]`.
 
 Studies are received while the worker stands still; then it is let go, and the time until the last result, picture and
 delivery is taken. The bound is the lesser of what the engine alone computes and of what the cores allow at the CPU time
@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from sqlalchemy import func, select
 
-from benchmarks.running_node import add_production, measured_node
+from benchmarks.running_node import measured_node
 from node.activation import activate, register
 from node.leases import WORK_TABLES
 from schemas.bundle import bundle_folder, read_manifest
@@ -43,10 +43,9 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=60)
     parser.add_argument("--size", type=int, default=2048, help="rows; columns are 5/6 of it")
     parser.add_argument("--tuned", action="store_true", help="tune the bundle for this machine first")
-    add_production(parser)
     arguments = parser.parse_args()
     console = Console(width=110)
-    with measured_node(production=arguments.production, orthanc=True) as measured:
+    with measured_node(production=True, orthanc=True) as measured:
         folder = measured.folder / "bundle"
         shutil.copytree(bundle_folder(None), folder)
         if arguments.tuned:
@@ -57,7 +56,8 @@ def main() -> None:
         parts = [running.process.pid for running in node.start("node", "worker", "delivery")]
         _send(node, measured.folder, _WARM_UP, arguments.size, console)
         _wait_until_done(node, _WARM_UP)
-        # Only the process that claims work is stopped; engine and decoders then have nothing to do.
+        # Only the process that claims work is stopped; engine and decoders then have nothing to do. PostgreSQL, since
+        # of SQLite it might hold the lock.
         os.kill(parts[1], signal.SIGSTOP)
         try:
             _send(node, measured.folder, arguments.studies, arguments.size, console)
