@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from node.registry import parsed_manifest
 from schemas.bundle import LinearHead, Manifest
 from schemas.result import ImageResult, StudyResult
 from schemas.tables import Bundle, Instance, Picture, Result, ResultImage, WorkState
@@ -122,14 +123,5 @@ def pictures(session: Session, results: Iterable[Result]) -> dict[int, dict[str,
 def manifests(session: Session, digests: Iterable[str]) -> dict[str, Manifest]:
     """Bundle digest -> manifest, of those that the registry knows."""
     known = session.execute(select(Bundle.digest, Bundle.manifest).where(Bundle.digest.in_(set(digests))))
-    read = {digest: _parsed(text) for digest, text in known}
+    read = {digest: parsed_manifest(text) for digest, text in known}
     return {digest: manifest for digest, manifest in read.items() if manifest}
-
-
-@lru_cache(maxsize=64)
-def _parsed(text: str) -> Manifest | None:
-    """A manifest as the registry keeps it; None for one that this software cannot read (of another version)."""
-    try:
-        return Manifest.model_validate_json(text)
-    except ValidationError:
-        return None

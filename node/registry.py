@@ -52,7 +52,7 @@ def active_bundles(session: Session) -> list[ActiveBundle]:
     rows = session.execute(
         select(Bundle.digest, Bundle.manifest).where(Bundle.state == BundleState.ACTIVE).order_by(Bundle.name)
     )
-    found = ((digest, _parsed(manifest)) for digest, manifest in rows)
+    found = ((digest, parsed_manifest(manifest)) for digest, manifest in rows)
     return [ActiveBundle(digest, manifest) for digest, manifest in found if manifest is not None]
 
 
@@ -61,7 +61,7 @@ def manifest_of(session: Session, digest: str) -> Manifest:
     stored = session.scalar(select(Bundle.manifest).where(Bundle.digest == digest))
     if stored is None:
         raise BundleNotFoundError(f"Digest {digest[:12]}: register it with chexnode bundle activate FOLDER.")
-    manifest = _parsed(stored)
+    manifest = parsed_manifest(stored)
     if manifest is None:
         raise BundleError(f"The manifest of {digest[:12]} is not of this version of the software.")
     return manifest
@@ -90,7 +90,8 @@ def find_bundle(session: Session, wanted: str) -> Bundle:
 
 
 @lru_cache(maxsize=64)
-def _parsed(manifest: str) -> Manifest | None:
+def parsed_manifest(manifest: str) -> Manifest | None:
+    """A manifest as the registry keeps it; None, and logged, where this version of the software cannot read it."""
     try:
         return Manifest.model_validate_json(manifest)
     except ValidationError as error:

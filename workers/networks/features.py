@@ -1,5 +1,6 @@
 """What a backbone hands to the heads, and what every backbone is."""
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, cast
 
 from timm.models import is_model, model_entrypoint
@@ -22,7 +23,7 @@ class Features(NamedTuple):
     skips: list[Tensor]
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """Takes normalised images float32 [B, channels, H, W] and gives `Features`; registered with timm by its name."""
 
     #: Channels of the images.
@@ -34,8 +35,9 @@ class Backbone(nn.Module):
     #: Channels of `Features.skips`.
     skip_channels: tuple[int, ...]
 
+    @abstractmethod
     def forward(self, images: Tensor) -> Features:
-        raise NotImplementedError
+        """The features of the images."""
 
 
 def create_backbone(timm_name: str, arguments: dict[str, Any]) -> Backbone:
