@@ -5,6 +5,7 @@ A bundle is a folder: manifest.json, backbone.safetensors, heads/*.safetensors, 
 
 import hashlib
 from datetime import date
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
@@ -18,7 +19,14 @@ MANIFEST_FILE = "manifest.json"
 #: What published weights are stored as; a folder of such files alone is no bundle yet.
 _WEIGHT_SUFFIXES = {".pth", ".pt", ".tar", ".safetensors", ".ckpt", ".bin"}
 
-TubeTarget: TypeAlias = Literal["endotracheal_tube.presence", "endotracheal_tube.malposition"]
+TubeTarget: TypeAlias = Literal[
+    "endotracheal_tube.presence",
+    "endotracheal_tube.malposition",
+    "nasogastric_tube.presence",
+    "nasogastric_tube.malposition",
+    "central_venous_catheter.presence",
+    "central_venous_catheter.malposition",
+]
 #: A file of the bundle, and never one outside of it: what the digest does not cover is not loaded.
 WeightFile: TypeAlias = Annotated[
     str, StringConstraints(pattern=r"^(heads/)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\.safetensors$")
@@ -28,6 +36,36 @@ OtherTarget: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-
 
 class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Acceptance(StrEnum):
+    """Classes that say what kind of image it is, before anything is said of a patient (workers/acceptance.py).
+
+    An image whose score of FRONTAL_CHEST stays below its operating point is refused; the reason is the highest-scoring
+    of the others.
+    """
+
+    FRONTAL_CHEST = "acceptance.frontal_chest"
+    LATERAL = "acceptance.lateral"
+    NOT_CHEST = "acceptance.not_chest"
+    TURNED = "acceptance.turned"
+    INVERTED = "acceptance.inverted"
+    EMPTY = "acceptance.empty"
+
+
+class Calibration(_Document):
+    """From a logit to a calibrated score: sigmoid(slope * logit + intercept) (Platt scaling), and what it rests on."""
+
+    slope: Annotated[float, Field(gt=0)]
+    intercept: float
+    #: Share of present among the n cases that it was fitted on: other prevalences need another intercept.
+    prevalence: Annotated[float, Field(gt=0, lt=1)]
+    n: Annotated[int, Field(gt=0)]
+    #: Name of the data in words; and whether these were radiographs of patients of the intended population.
+    data: str
+    real: bool
+    #: Of the calibrated scores on cases that it was not fitted on (15 bins of equal size).
+    expected_calibration_error: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class Architecture(_Document):
@@ -42,9 +80,11 @@ class ScoredClass(_Document):
 
     #: A finding of the vocabulary, "<device>.presence" / "<device>.malposition", or any other name: then the output is
     #: computed, but no result says anything of it, for want of a code.
-    target: Annotated[Finding | TubeTarget | OtherTarget, Field(union_mode="left_to_right")]
-    #: The score (sigmoid of the logit, 0..1) from which on it is called present. None: no threshold was found on
-    #: validation data (the class was no better than chance, or nobody has looked), so that results call it
+    target: Annotated[Finding | TubeTarget | Acceptance | OtherTarget, Field(union_mode="left_to_right")]
+    #: None: the score is the sigmoid of the logit.
+    calibration: Calibration | None = None
+    #: The score (0..1, calibrated where there is a calibration) from which on it is called present. None: no threshold
+    #: was found on validation data (the class was no better than chance, or nobody has looked), so that results call it
     #: undetermined, neither present nor absent.
     operating_point: Annotated[float, Field(gt=0, lt=1)] | None
     #: True only when scores were calibrated on data from the intended population; then they are probabilities.
@@ -96,6 +136,23 @@ class DenseHead(_Document):
     channels: Annotated[list[Segment | Landmark], Field(min_length=1)]
 
 
+class SecondLookHead(_Document):
+    """A small network of its own that looks once more at a crop around tube tip and carina, in finer pixels.
+
+    The image is placed once more, `detail_size` instead of the preprocessing's size, and the crop is cut from that.
+    """
+
+    kind: Literal["second_look"] = "second_look"
+    file: WeightFile
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    #: Side of the square that the whole image is placed in, pixels.
+    detail_size: Annotated[int, Field(ge=64, le=4096)]
+    #: Side of the crop, pixels of the placed image: about 128 mm of a film of 400 mm.
+    crop: Annotated[int, Field(ge=32, le=1024)]
+    stride: Annotated[int, Field(ge=1, le=32)]
+    channels: Annotated[list[Segment | Landmark], Field(min_length=1)]
+
+
 class Population(_Document):
     """For whom the model is made; routing enforces it."""
 
@@ -128,8 +185,8 @@ class Manifest(_Document):
     architecture: Architecture
     backbone_file: WeightFile = "backbone.safetensors"
     preprocessing: Preprocessing
-    #: At most one that classifies and one that is dense; none in a bundle that is only a backbone.
-    heads: list[Annotated[ClassificationHead | DenseHead, Field(discriminator="kind")]]
+    #: At most one that classifies, one that is dense and one second look; none in a bundle that is only a backbone.
+    heads: list[Annotated[ClassificationHead | DenseHead | SecondLookHead, Field(discriminator="kind")]]
     population: Population
     #: Recipe, data and their hashes, in words and numbers.
     training: dict[str, Any]
@@ -140,15 +197,21 @@ class Manifest(_Document):
 
     @model_validator(mode="after")
     def _one_head_of_a_kind(self) -> Self:
-        if sum(isinstance(head, DenseHead) for head in self.heads) > 1 or len(self.heads) > 2:
-            raise ValueError("a bundle has at most one head that classifies and one that is dense")
-        if len(self.heads) == 2 and not any(isinstance(head, DenseHead) for head in self.heads):
-            raise ValueError("a bundle has at most one head that classifies")
+        kinds = [type(head) if isinstance(head, DenseHead | SecondLookHead) else None for head in self.heads]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError("a bundle has at most one head that classifies, one that is dense and one second look")
+        if self.second_look is not None and self.dense is None:
+            raise ValueError("a second look needs a dense head that says where to look")
         return self
 
     @property
     def classifier(self) -> ClassificationHead | None:
-        return next((head for head in self.heads if not isinstance(head, DenseHead)), None)
+        heads = (head for head in self.heads if not isinstance(head, DenseHead | SecondLookHead))
+        return next(heads, None)
+
+    @property
+    def second_look(self) -> SecondLookHead | None:
+        return next((head for head in self.heads if isinstance(head, SecondLookHead)), None)
 
     @property
     def dense(self) -> DenseHead | None:

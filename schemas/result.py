@@ -95,6 +95,8 @@ class ImageResult(_Document):
     findings: list[FindingResult]
     tubes: list[TubeResult]
     segments: list[SegmentResult]
+    #: Why the image was refused before any finding ("lateral view", ...); then nothing else is said. "" otherwise.
+    refused: str = ""
 
 
 class FailedImage(_Document):
