@@ -196,8 +196,9 @@ class WorkerSettings(_Section):
     engine_deadline_seconds: Annotated[float, Field(gt=0)] = 60.0
     #: Time for the engine to load the bundle and pass its self-test.
     engine_start_seconds: Annotated[float, Field(gt=0)] = 180.0
-    #: Processes that decode pixels and build result objects.
-    processes: Annotated[int, Field(ge=1)] = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) // 2))
+    #: Processes that decode pixels and build result objects, about 250 MB each; by default one per core: there is more
+    #: of this work than of the engine's, also when that runs on the CPU.
+    processes: Annotated[int, Field(ge=1)] = Field(default_factory=lambda: os.cpu_count() or 2)
     #: An image or a report that takes one of those processes longer is given up.
     process_deadline_seconds: Annotated[float, Field(gt=0)] = 60.0
     #: Threads that claim work; at least twice the largest batch keeps a GPU fed.
