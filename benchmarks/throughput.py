@@ -81,7 +81,8 @@ def main() -> None:
     console.print(
         f"{measured.mode}, {used}, {arguments.studies} studies of {arguments.size} rows: {rate:.2f} images/s\n"
         f"engine alone {engine_rate:.2f} images/s; {cpu_seconds:.3f} CPU s per image ({own_seconds:.3f} of the node) "
-        f"on {cores} cores allow {cores / cpu_seconds:.2f}; {which} bind\nratio to the bound {rate / bound:.2f} (aim 0.85)"
+        f"on {cores} cores allow {cores / cpu_seconds:.2f}; {which} bind\n"
+        f"ratio to the bound {rate / bound:.2f} (aim 0.85)"
     )
 
 
