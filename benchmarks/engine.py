@@ -9,7 +9,7 @@ import os
 import signal
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from time import perf_counter
 
@@ -29,9 +29,12 @@ from schemas.bundle import bundle_folder, read_manifest  # noqa: E402
 from schemas.errors import EngineError  # noqa: E402
 from schemas.settings import WorkerSettings  # noqa: E402
 from tests.workers.poison import Poison, image, poison_bundle  # noqa: E402
-from workers.backends.choice import load_chosen  # noqa: E402
+from workers.backends.choice import Chosen, load_chosen  # noqa: E402
 from workers.devices import choose_devices  # noqa: E402
 from workers.engine import Engine  # noqa: E402
+from workers.preparation import Prepared  # noqa: E402
+from workers.second_look import look_closer  # noqa: E402
+from workers.tuning import selftest_images  # noqa: E402
 
 #: Blocks of the queue: the bare pass and the engine take turns.
 _BLOCKS = 8
@@ -53,8 +56,7 @@ def main() -> None:
 
 def _throughput(folder: Path, device: str, count: int, console: Console) -> None:
     manifest = read_manifest(folder)
-    size = manifest.preprocessing.size
-    images = np.random.default_rng(0).uniform(size=(count // _BLOCKS, size, size)).astype(np.float32)
+    images = list(islice(cycle(selftest_images(folder)), count // _BLOCKS))
     settings = WorkerSettings()
     batch = 1 if device == "cpu" else settings.batch
     # The engine process first: a fork server has to be started before this process has CUDA.
@@ -66,27 +68,36 @@ def _throughput(folder: Path, device: str, count: int, console: Console) -> None
     again.start()
     later = perf_counter() - started
     again.close()
-    backend = load_chosen(folder, device, batch).backend
+    chosen = load_chosen(folder, device, batch)
     bare, queued = [], []
     try:
         with Progress(console=console, transient=True) as progress, ThreadPoolExecutor(2 * batch + 2) as pool:
             for _ in progress.track(range(_BLOCKS + 1), description="blocks of images"):
                 started = perf_counter()
                 for at in range(0, len(images), batch):
-                    backend.launch(images[at : at + batch])()
+                    _both_looks(chosen, images[at : at + batch])
                 bare.append(perf_counter() - started)
                 started = perf_counter()
-                list(pool.map(engine.run, images))
+                list(pool.map(lambda each: engine.run(each.pixels, detail=each.detail), images))
                 queued.append(perf_counter() - started)
     finally:
         engine.close()
     # The first block warms up.
+    size = manifest.preprocessing.size
     rates = [len(images) * _BLOCKS / sum(times[1:]) for times in (bare, queued)]
     console.print(
         f"{ready.name} {ready.precision} on {ready.device}, {len(images) * _BLOCKS} images of {size} px: bare forward "
         f"{rates[0]:.2f} images/s, through the engine {rates[1]:.2f}, ratio {rates[1] / rates[0]:.3f} (aim 0.9)\n"
         f"start of an engine: the first {first:.2f} s (imports torch), later ones {later:.2f} s"
     )
+
+
+def _both_looks(chosen: Chosen, images: list[Prepared]) -> None:
+    outputs = chosen.backend.launch(np.stack([each.pixels for each in images]))()
+    closer = chosen.closer
+    if closer is not None:
+        details = [each.detail for each in images if each.detail is not None]
+        look_closer(outputs.dense, details, chosen.manifest, lambda crops: closer.launch(crops)().dense)
 
 
 def _mishaps(console: Console) -> None:

@@ -41,7 +41,7 @@ def main() -> None:
     rate = _matrix_rate(device)
     graph = InferenceGraph(copy.deepcopy(loaded.network), preprocessing).to(device)
     backends = [
-        TorchBackend(copy.deepcopy(loaded.network), preprocessing, device, "bfloat16", compiled)
+        TorchBackend(InferenceGraph(copy.deepcopy(loaded.network), preprocessing), device, "bfloat16", compiled)
         for compiled in (False, True)
     ]
     title = f"{torch.cuda.get_device_name(device)}, {rate / 1e12:.0f} TFLOP/s in bfloat16, {work / 1e9:.0f} GFLOP/image"

@@ -13,10 +13,10 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
 from pathlib import Path
 from time import perf_counter
 
-import numpy as np
 from pydicom.uid import generate_uid
 from rich.console import Console
 from rich.progress import track
@@ -33,6 +33,7 @@ from tests.support.phantoms import write_phantom
 from tests.support.processes import wait_for
 from workers.devices import available_cores, choose_devices
 from workers.engine import Engine
+from workers.tuning import selftest_images
 
 _WARM_UP = 4
 _ENGINE_IMAGES = 100
@@ -144,15 +145,14 @@ def _machine_cpu_seconds() -> float:
 def _engine_rate(folder: Path) -> float:
     """Images per second through the engine and nothing else."""
     manifest = read_manifest(folder)
-    size = manifest.preprocessing.size
-    images = np.random.default_rng(0).uniform(size=(_ENGINE_IMAGES, size, size)).astype(np.float32)
+    images = list(islice(cycle(selftest_images(folder)), _ENGINE_IMAGES))
     engine = Engine(folder, manifest, choose_devices("auto"), WorkerSettings())
     engine.start()
     try:
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(engine.run, images[:8]))
+            list(pool.map(lambda each: engine.run(each.pixels, detail=each.detail), images[:8]))
             started = perf_counter()
-            list(pool.map(engine.run, images))
+            list(pool.map(lambda each: engine.run(each.pixels, detail=each.detail), images))
             return _ENGINE_IMAGES / (perf_counter() - started)
     finally:
         engine.close()

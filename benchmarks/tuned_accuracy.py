@@ -25,8 +25,8 @@ from schemas.tuning import REFERENCE, EngineChoice  # noqa: E402
 from training.films import fresh_films  # noqa: E402
 from workers.backends.choice import load_chosen, make_backend  # noqa: E402
 from workers.bundle import load_bundle  # noqa: E402
+from workers.calibration import class_scores  # noqa: E402
 from workers.devices import available_cores  # noqa: E402
-from workers.landmark import sigmoid  # noqa: E402
 
 #: Phantoms that neither training nor its evaluation has drawn.
 _FIRST_SEED = 50_000_000
@@ -56,7 +56,8 @@ def main() -> None:
     films = fresh_films(seeds, manifest.preprocessing)
     for film in track(films, "phantoms", total=len(seeds), console=console, transient=True):
         placed = film.image[None].astype(np.float32) / np.float32(255)
-        scores.append(sigmoid(np.stack([backend.launch(placed)().logits[0] for backend in (exact, chosen)])))
+        logits = np.stack([backend.launch(placed)().logits[0] for backend in (exact, chosen)])
+        scores.append(class_scores(logits, manifest.classes))
     values = np.stack(scores)  # [images, 2, classes]
     table = Table("class", "Spearman", "greatest difference", "flipped at the operating point")
     correlations, flipped, decided = [], 0, 0

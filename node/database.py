@@ -20,6 +20,7 @@ from node.ledger import Ledger, open_ledger
 from node.ledger_report import recent_problems, status_table
 from schemas.errors import LedgerError
 from schemas.settings import load_settings
+from schemas.tables import TrainingRun
 
 #: Any number, the same in every process: PostgreSQL advisory lock under which one process migrates.
 _ADVISORY_LOCK = 0x43585244
@@ -143,9 +144,9 @@ def status_command() -> None:
 
 @db_group.command("retry")
 def retry_command() -> None:
-    """Take up again what was given up: analyses, results, pictures and deliveries, after their cause was mended."""
+    """Take up again what was given up: analyses, results, pictures, deliveries and training, after it was mended."""
     ledger = open_ledger(load_settings())
-    for table in WORK_TABLES:
+    for table in (*WORK_TABLES, TrainingRun):
         rows = ledger.write(lambda session, table=table: make_due_again(session, table))  # type: ignore[misc]
         Console().print(f"{table.__tablename__}: {rows} due again")
 

@@ -6,7 +6,9 @@ from rich.table import Table
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from node.foremost import enumerated, ranked
+from node.foremost import enumerated, ranked, tubes_first
+from node.score_words import score_number
+from node.tube_words import distance_words, short_name
 from schemas.codes import TubePosition
 from schemas.result import StudyResult
 from schemas.settings import ResultObject
@@ -90,15 +92,18 @@ def progress_table(rows: list[StudyProgress]) -> Table:
 def _findings(document: StudyResult | None) -> str:
     if document is None:
         return ""
+    refused = [f"[yellow]not analysed: {image.refused}[/]" for image in document.images if image.refused]
+    if len(refused) == len(document.images):
+        return "\n".join(refused)
     findings = ranked(finding for image in document.images for finding in image.findings)
-    present = [f"{each.finding.code.meaning} ({each.score:.2f})" for each in findings if each.present]
+    present = [f"{each.finding.code.meaning} ({score_number(each)})" for each in findings if each.present]
     lines = present[:_LINES]
     if len(present) > _LINES:
         lines.append(f"and {len(present) - _LINES} more")
     undetermined = enumerated(each.finding.code.meaning.lower() for each in findings if each.present is None)
     if undetermined:
         lines.append(f"[dim]undetermined: {undetermined}[/]")
-    return "\n".join(lines) or "none above its operating point"
+    return "\n".join([*refused, *(lines or ["none above its operating point"])])
 
 
 def _tubes(document: StudyResult | None) -> str:
@@ -106,17 +111,14 @@ def _tubes(document: StudyResult | None) -> str:
         return ""
     lines = []
     for image in document.images:
-        for tube in image.tubes:
+        for tube in tubes_first(image.tubes):
             if not tube.present:
                 lines.append(f"no {tube.device.code.meaning.lower()}")
                 continue
             style = {TubePosition.ABNORMAL: "bold red", TubePosition.BORDERLINE: "yellow"}.get(
                 tube.position or TubePosition.NORMAL, "green"
             )
-            distance = tube.tip_to_carina
-            tip = ""
-            if distance is not None and distance.millimetres is not None:
-                side = "above" if distance.millimetres >= 0 else "below"
-                tip = f", tip {abs(distance.millimetres):.0f} mm {side} carina"
-            lines.append(f"[{style}]{(tube.position or '').replace('_', ' ')}[/]{tip}")
+            tip = f", tip {distance_words(tube.tip_to_carina)}" if tube.tip_to_carina else ""
+            position = (tube.position or "position not determined").replace("_", " ")
+            lines.append(f"{short_name(tube.device)} [{style}]{position}[/]{tip}")
     return "\n".join(lines)

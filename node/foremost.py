@@ -6,8 +6,8 @@ The report, the picture's legend, the page and the tables of the commands have i
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from schemas.codes import Category, Finding
-from schemas.result import FindingResult
+from schemas.codes import Category, Device, Finding
+from schemas.result import FindingResult, TubeResult
 
 _CATEGORIES = list(Category)
 #: Findings of which none is folded away.
@@ -32,6 +32,12 @@ def ranked(findings: Iterable[FindingResult]) -> list[FindingResult]:
     What is present, and what nobody has told, by how pressing it is (or would be), then by score; the absent by score.
     """
     return sorted(findings, key=lambda each: (_presence(each), _weight(each), -each.score))
+
+
+def tubes_first(tubes: Iterable[TubeResult]) -> list[TubeResult]:
+    """Present ones, the most pressing position first, then absent ones; equal ones in the order of the vocabulary."""
+    devices = list(Device)
+    return sorted(tubes, key=lambda each: (not each.present, _pressing_position(each), devices.index(each.device)))
 
 
 def pressing_first(findings: Iterable[Finding]) -> list[Finding]:
@@ -64,6 +70,11 @@ def enumerated(names: Iterable[str]) -> str:
     if len(every) <= _NAMED + 1:
         return ", ".join(every)
     return f"{', '.join(every[:_NAMED])} and {len(every) - _NAMED} more"
+
+
+def _pressing_position(tube: TubeResult) -> int:
+    category = tube.position.category if tube.position else None
+    return len(_CATEGORIES) if category is None else _CATEGORIES.index(category)
 
 
 def _presence(result: FindingResult) -> int:

@@ -21,13 +21,24 @@ from node.ledger import Ledger, now
 from node.repeating import repeating
 from schemas.errors import ChexnodeError, LeaseLostError
 from schemas.settings import WorkSettings
-from schemas.tables import Delivery, Inference, Instance, Picture, Result, Series, Study, WorkState
+from schemas.tables import (
+    Delivery,
+    Inference,
+    Instance,
+    Picture,
+    Result,
+    Series,
+    Study,
+    TrainingRun,
+    WorkState,
+)
 
 log = structlog.get_logger()
 
 #: Records the outcome of a job; calls complete() and so fails when the lease is lost.
 Commit: TypeAlias = Callable[[Session], None]
-WorkTable: TypeAlias = type[Inference] | type[Result] | type[Picture] | type[Delivery]
+WorkTable: TypeAlias = type[Inference] | type[Result] | type[Picture] | type[Delivery] | type[TrainingRun]
+#: What becomes of studies.
 WORK_TABLES: tuple[WorkTable, ...] = (Inference, Result, Picture, Delivery)
 
 
@@ -90,6 +101,11 @@ def claim(
 def complete(session: Session, lease: Lease, **values: Any) -> None:
     """Mark the row done, with `values`, within the caller's transaction. Raises LeaseLostError."""
     _change(session, lease, state=WorkState.DONE, finished_at=now(), lease_token=None, error="", **values)
+
+
+def report(session: Session, lease: Lease, **values: Any) -> None:
+    """Note in the row how far its work is, within the caller's transaction. Raises LeaseLostError."""
+    _change(session, lease, **values)
 
 
 def fail(

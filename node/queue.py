@@ -18,6 +18,8 @@ log = structlog.get_logger()
 
 #: An image is to be analysed, or a study result to be planned or built.
 ANALYSIS = "chexnode.analysis"
+#: A bundle is to be made.
+TRAINING = "chexnode.training"
 #: Messages that wait in a queue at most.
 HINTS = 4
 

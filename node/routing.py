@@ -113,7 +113,21 @@ def route(header: Dataset, bundles: Sequence[RoutedBundle], *, has_pixel_data: b
         verdict = check()
         if verdict is not None:
             return Route(verdict.reason, verdict.explanation)
-    return _by_population(view_position(header).view, _age_years(header), bundles)
+    return _by_population(view_position(header).view, age_years(header), bundles)
+
+
+def age_years(header: Dataset) -> float | None:
+    """Patient's Age, or else from birth date to study date; None when neither can be believed."""
+    match = re.fullmatch(r"(\d{1,3})([YMWD])", text(header, "PatientAge"))
+    if match:
+        return int(match[1]) / _PER_YEAR[match[2]]
+    born = _date(header, "PatientBirthDate")
+    examined = _date(header, "StudyDate") or _date(header, "AcquisitionDate") or _date(header, "ContentDate")
+    if born is None or examined is None or born > examined:
+        return None
+    # Whole years as people count them: a birthday is a birthday in leap years too.
+    before_birthday = (examined.month, examined.day) < (born.month, born.day)
+    return float(examined.year - born.year - before_birthday)
 
 
 def _by_population(view: View, age: float | None, bundles: Sequence[RoutedBundle]) -> Route:
@@ -248,20 +262,6 @@ def _size(header: Dataset) -> _Verdict | None:
             f"The image has {rows:.0f} x {columns:.0f} pixels; the shorter side must have {LEAST_SIDE_PIXELS}.",
         )
     return None
-
-
-def _age_years(header: Dataset) -> float | None:
-    """Patient's Age, or else from birth date to study date; None when neither can be believed."""
-    match = re.fullmatch(r"(\d{1,3})([YMWD])", text(header, "PatientAge"))
-    if match:
-        return int(match[1]) / _PER_YEAR[match[2]]
-    born = _date(header, "PatientBirthDate")
-    examined = _date(header, "StudyDate") or _date(header, "AcquisitionDate") or _date(header, "ContentDate")
-    if born is None or examined is None or born > examined:
-        return None
-    # Whole years as people count them: a birthday is a birthday in leap years too.
-    before_birthday = (examined.month, examined.day) < (born.month, born.day)
-    return float(examined.year - born.year - before_birthday)
 
 
 def _date(header: Dataset, keyword: str) -> date | None:

@@ -23,6 +23,8 @@ log = structlog.get_logger()
 _START_SECONDS = 10.0
 _FAILED_STARTS = 4
 _STOP_SECONDS = 15.0
+#: Before a part that does not come up is tried again.
+_LONGEST_WAIT_SECONDS = 300.0
 
 
 class PartFailedError(ChexnodeError):
@@ -35,6 +37,8 @@ class Part:
 
     name: str
     command: Sequence[str]
+    #: Without it there is no node. One that is not needed is tried again and again instead, and takes nothing down.
+    needed: bool = True
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     failed_starts: int = 0
@@ -44,9 +48,9 @@ class Part:
     log_start: int = 0
 
 
-def chexnode_part(name: str, *arguments: str) -> Part:
+def chexnode_part(name: str, *arguments: str, needed: bool = True) -> Part:
     """A part that is a sub-command of ours. -P: what lies in the current folder must not be imported."""
-    return Part(name, [sys.executable, "-P", "-m", "schemas.command_line", *arguments])
+    return Part(name, [sys.executable, "-P", "-m", "schemas.command_line", *arguments], needed)
 
 
 class Supervisor:
@@ -65,7 +69,7 @@ class Supervisor:
             self._launch(part)
 
     def check(self) -> None:
-        """Restart parts that ended. Raises PartFailedError when one does not come up."""
+        """Restart parts that ended. Raises PartFailedError when one that is needed does not come up."""
         for part in self.parts:
             if part.process is None:
                 if time.monotonic() >= part.not_before:
@@ -118,12 +122,12 @@ class Supervisor:
         part.process = None
         part.failed_starts = part.failed_starts + 1 if lived < _START_SECONDS else 0
         log.warning("part ended, restarting", part=part.name, status=status, lived_seconds=round(lived, 1))
-        if part.failed_starts >= _FAILED_STARTS:
+        if part.failed_starts >= _FAILED_STARTS and part.needed:
             tail = "\n".join(
                 self.log_path(part).read_bytes()[part.log_start :].decode(errors="replace").splitlines()[-15:]
             )
             raise PartFailedError(f"{part.name} ended {part.failed_starts} times in a row. Its log ends so:\n{tail}")
-        part.not_before = time.monotonic() + 0.5 * 2.0**part.failed_starts
+        part.not_before = time.monotonic() + min(_LONGEST_WAIT_SECONDS, 0.5 * 2.0 ** min(part.failed_starts, 12))
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from node.handing_over import hand_over, has_orphans
 from node.leases import WORK_TABLES, WorkTable, claimable, give_up_abandoned
 from node.ledger import Ledger, now
 from node.object_store import FolderObjectStore
-from node.queue import ANALYSIS, HINTS, Publisher, delivery_queue
+from node.queue import ANALYSIS, HINTS, TRAINING, Publisher, delivery_queue
 from schemas.settings import Settings
-from schemas.tables import Delivery, Inference, Picture, Result, Study
+from schemas.tables import Delivery, Inference, Picture, Result, Study, TrainingRun
 
 log = structlog.get_logger()
 
@@ -60,10 +60,12 @@ class Sweep(threading.Thread):
 
     def _attempts(self, table: WorkTable) -> int:
         work = self._settings.work
+        if table is TrainingRun:
+            return self._settings.training.attempts
         return work.delivery_attempts if table is Delivery else work.attempts
 
     def _give_up_abandoned(self, session: Session) -> None:
-        for table in WORK_TABLES:
+        for table in (*WORK_TABLES, TrainingRun):
             given_up = give_up_abandoned(session, table, self._attempts(table))
             if given_up:
                 log.error("given up after repeated deaths", table=table.__tablename__, rows=given_up)
@@ -74,7 +76,7 @@ class Sweep(threading.Thread):
             return session.scalar(query) or 0
 
         complete = session.scalar(select(func.count()).select_from(Study).where(Study.result_due_at <= now())) or 0
-        due = {ANALYSIS: rows(Inference) + rows(Result) + rows(Picture) + complete}
+        due = {ANALYSIS: rows(Inference) + rows(Result) + rows(Picture) + complete, TRAINING: rows(TrainingRun)}
         for destination in self._settings.destinations:
             due[delivery_queue(destination.name)] = rows(Delivery, Delivery.destination == destination.name)
         return due

@@ -21,6 +21,8 @@ def node_parts(settings: Settings) -> list[Part]:
     parts = [chexnode_part("node", "node"), chexnode_part("page", "page"), chexnode_part("worker", "worker")]
     if settings.destinations:
         parts.append(chexnode_part("delivery", "delivery"))
+    if settings.training.enabled:
+        parts.append(chexnode_part("training", "train", "worker", needed=False))
     return parts
 
 
@@ -67,7 +69,7 @@ def up_command() -> None:
         try:
             with stop_signals():
                 supervisor.start()
-                wanted = {part.name for part in supervisor.parts}
+                wanted = {part.name for part in supervisor.parts if part.needed}
                 while not wanted <= present_roles(ledger):
                     supervisor.check()
                     time.sleep(0.2)

@@ -284,6 +284,8 @@ def _why(row: Row) -> str:
         return f"{enumerated(pressing)}."
     if row.urgency != Urgency.ROUTINE:
         return " ".join(each for each in (ordered, unreadable) if each)
+    if all(image.refused for image in row.results):
+        return f"Not analysed: {enumerated(image.refused for image in row.results)}."
     findings = [each for image in row.results for each in image.findings]
     if any(each.present and each.finding.is_pathology for each in findings):
         return "No finding that is pressing was called present."

@@ -90,6 +90,12 @@ class ScoredClass(_Document):
     #: True only when scores were calibrated on data from the intended population; then they are probabilities.
     calibrated: bool = False
 
+    @model_validator(mode="after")
+    def _calibrated_on_real_data(self) -> Self:
+        if self.calibrated and not (self.calibration and self.calibration.real):
+            raise ValueError("calibrated is for a calibration on real data")
+        return self
+
 
 class _ClassificationHead(_Document):
     file: WeightFile
@@ -228,6 +234,12 @@ class Manifest(_Document):
         return [scored.target for scored in self.classes if isinstance(scored.target, Finding)]
 
     @property
+    def devices(self) -> list[Device]:
+        """Those whose presence a class scores: what a result may say something of."""
+        targets = {scored.target for scored in self.classes}
+        return [device for device in Device if device.presence_target in targets]
+
+    @property
     def channels(self) -> list[Segment | Landmark]:
         """Maps of the dense head in its order; empty without one."""
         return self.dense.channels if self.dense else []
@@ -236,13 +248,10 @@ class Manifest(_Document):
     def says_something(self) -> bool:
         """Whether a result could say anything: of a finding, of a tube, or of a region (workers/interpret.py)."""
         # A tube is looked for where there is a threshold and a map of it; its mask alone is not shown.
-        tube = any(c.target == "endotracheal_tube.presence" and c.operating_point is not None for c in self.classes)
+        thresholds = {each.target for each in self.classes if each.operating_point is not None}
+        tube = any(device.presence_target in thresholds for device in self.devices)
         regions = [each for each in self.channels if isinstance(each, Segment)]
-        return bool(
-            self.findings
-            or any(each is not Segment.ENDOTRACHEAL_TUBE for each in regions)
-            or (tube and self.dense is not None)
-        )
+        return bool(self.findings or any(each.device is None for each in regions) or (tube and self.dense is not None))
 
     def check_says_something(self) -> None:
         """Raises BundleError, which says what to do, when no result could say anything."""

@@ -24,14 +24,47 @@ class Device(StrEnum):
     """A tube or line: presence and position are two things (results section of the design)."""
 
     ENDOTRACHEAL_TUBE = "endotracheal_tube"
+    NASOGASTRIC_TUBE = "nasogastric_tube"
+    CENTRAL_VENOUS_CATHETER = "central_venous_catheter"
 
     @property
     def code(self) -> Code:
-        return Code("26412008", "SCT", "Endotracheal tube")
+        return _DEVICES[self][0]
 
     @property
     def site(self) -> Code:
-        return Code("44567001", "SCT", "Trachea")
+        """Where it belongs: what it is looked for along."""
+        return _DEVICES[self][1]
+
+    @property
+    def segment(self) -> "Segment":
+        """The map of its course in a dense head."""
+        return Segment(self.value)
+
+    @property
+    def tip(self) -> "Landmark":
+        """The map of its tip in a dense head."""
+        return Landmark(f"{self.value}_tip")
+
+    @property
+    def presence_target(self) -> str:
+        """The class of a head that says whether it is there."""
+        return f"{self.value}.presence"
+
+    @property
+    def malposition_target(self) -> str:
+        """The class of a head that says whether it lies badly."""
+        return f"{self.value}.malposition"
+
+
+_DEVICES = {
+    Device.ENDOTRACHEAL_TUBE: (Code("26412008", "SCT", "Endotracheal tube"), Code("44567001", "SCT", "Trachea")),
+    Device.NASOGASTRIC_TUBE: (Code("17102003", "SCT", "Nasogastric tube"), Code("32849002", "SCT", "Esophagus")),
+    Device.CENTRAL_VENOUS_CATHETER: (
+        Code("52124006", "SCT", "Central venous catheter"),
+        Code("48345005", "SCT", "Superior vena cava"),
+    ),
+}
 
 
 class TubePosition(StrEnum):
@@ -66,12 +99,21 @@ class Segment(StrEnum):
     RIGHT_LUNG = "right_lung"
     LEFT_LUNG = "left_lung"
     HEART = "heart"
+    CLAVICLES = "clavicles"
+    RIBS = "ribs"
     ENDOTRACHEAL_TUBE = "endotracheal_tube"
+    NASOGASTRIC_TUBE = "nasogastric_tube"
+    CENTRAL_VENOUS_CATHETER = "central_venous_catheter"
+
+    @property
+    def device(self) -> Device | None:
+        """The device whose course it is; None for anatomy."""
+        return next((device for device in Device if device.value == self.value), None)
 
     @property
     def category_code(self) -> Code:
         """Segmented Property Category (CID 7150)."""
-        if self is Segment.ENDOTRACHEAL_TUBE:
+        if self.device is not None:
             return Code("260787004", "SCT", "Physical object")
         return Code("123037004", "SCT", "Anatomical Structure")
 
@@ -90,6 +132,8 @@ class Landmark(StrEnum):
     """A point that a dense head locates."""
 
     ENDOTRACHEAL_TUBE_TIP = "endotracheal_tube_tip"
+    NASOGASTRIC_TUBE_TIP = "nasogastric_tube_tip"
+    CENTRAL_VENOUS_CATHETER_TIP = "central_venous_catheter_tip"
     CARINA = "carina"
 
     @property
@@ -126,10 +170,20 @@ _BASIS_VALUES = {
 #: Names of measurements and evaluations that no standard scheme has.
 DEVICE_POSITION = Code("DEVICE_POSITION", PRIVATE_SCHEME, "Device position")
 TIP_TO_CARINA = Code("TIP_TO_CARINA", PRIVATE_SCHEME, "Distance from tip of device to carina")
+#: Where the image does not say how much it is magnified, the distance in the patient lies between these two.
+TIP_TO_CARINA_LEAST = Code("TIP_CARINA_LEAST", PRIVATE_SCHEME, "Least distance from tip of device to carina in patient")
+TIP_TO_CARINA_MOST = Code(
+    "TIP_CARINA_MOST", PRIVATE_SCHEME, "Greatest distance from tip of device to carina in patient"
+)
 DISTANCE_BASIS = Code("DISTANCE_BASIS", PRIVATE_SCHEME, "Basis of distance")
 MODEL_SCORE = Code("MODEL_SCORE", PRIVATE_SCHEME, "Model score (uncalibrated)")
+#: Share of present among the patients for whom a probability was calibrated.
+PREVALENCE = Code("PREVALENCE", PRIVATE_SCHEME, "Prevalence at calibration")
 OPERATING_POINT = Code("OPERATING_POINT", PRIVATE_SCHEME, "Operating point")
 MALPOSITION_SCORE = Code("MALPOSITION", PRIVATE_SCHEME, "Malposition score (uncalibrated)")
+MALPOSITION_PROBABILITY = Code("MALPOSITION_PROB", PRIVATE_SCHEME, "Probability of malposition")
+MALPOSITION_PREVALENCE = Code("MALPOSITION_PREV", PRIVATE_SCHEME, "Prevalence of malposition at calibration")
+COURSE_SCORE = Code("COURSE_SCORE", PRIVATE_SCHEME, "Score of course of device (uncalibrated)")
 EVALUATED_REGION = Code("EVALUATED_REGION", PRIVATE_SCHEME, "Evaluated region")
 
 PRESENCE = Code("PRESENCE", PRIVATE_SCHEME, "Presence of finding")
@@ -142,5 +196,10 @@ _SEGMENTS: dict[Segment, tuple[Code, tuple[float, float, float]]] = {
     Segment.RIGHT_LUNG: (Code("3341006", "SCT", "Right lung"), (70.0, -40.0, -10.0)),
     Segment.LEFT_LUNG: (Code("44029006", "SCT", "Left lung"), (70.0, -10.0, -40.0)),
     Segment.HEART: (HEART, (65.0, 45.0, -45.0)),
-    Segment.ENDOTRACHEAL_TUBE: (Code("26412008", "SCT", "Endotracheal tube"), (85.0, 0.0, 80.0)),
+    Segment.CLAVICLES: (Code("51299004", "SCT", "Clavicle"), (80.0, 5.0, 25.0)),
+    Segment.RIBS: (Code("113197003", "SCT", "Rib"), (70.0, 5.0, 15.0)),
+    # Of lines that cross each other: apart in hue, and for most who do not see hues in lightness or blue.
+    Segment.ENDOTRACHEAL_TUBE: (Device.ENDOTRACHEAL_TUBE.code, (85.0, 0.0, 80.0)),
+    Segment.NASOGASTRIC_TUBE: (Device.NASOGASTRIC_TUBE.code, (75.0, 50.0, 0.0)),
+    Segment.CENTRAL_VENOUS_CATHETER: (Device.CENTRAL_VENOUS_CATHETER.code, (88.0, -35.0, -20.0)),
 }

@@ -72,6 +72,10 @@ class BundleMakingError(BundleError):
     """The bundle cannot be made."""
 
 
+class SourceError(ChexnodeError):
+    """The data source cannot be read."""
+
+
 class ArrayError(ChexnodeError):
     """The array is no input of this bundle."""
 

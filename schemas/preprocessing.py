@@ -30,6 +30,9 @@ class Intensity(StrEnum):
     MIN_MAX = "min_max"
     #: Clipped from above at the 99th percentile, then as MIN_MAX.
     PERCENTILE_99 = "percentile_99"
+    #: The 5th percentile becomes 0.05 and the 95th 0.95, linearly, clipped to 0..1: what another VOI window does to the
+    #: greys is mostly undone.
+    STRETCH = "stretch"
 
 
 class Resampling(StrEnum):

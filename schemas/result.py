@@ -41,6 +41,17 @@ class Point(_Document):
     y: float
 
 
+class CalibrationReference(_Document):
+    """What a score was calibrated on."""
+
+    data: str
+    n: Annotated[int, Field(gt=0)]
+    #: Share of present among the patients for whom it was made.
+    prevalence: Score
+    #: Whether these were radiographs of patients of the intended population.
+    real: bool
+
+
 class FindingResult(_Document):
     finding: Finding
     score: Score
@@ -48,6 +59,8 @@ class FindingResult(_Document):
     operating_point: Score | None
     #: Whether `score` may be read as a probability.
     calibrated: bool
+    #: None: it is the bare score of the network.
+    calibration: CalibrationReference | None = None
     #: None: undetermined.
     present: bool | None
 
@@ -59,18 +72,29 @@ class TipToCarina(_Document):
     #: None when the image has no spacing.
     millimetres: float | None
     basis: DistanceBasis
+    #: Between these the distance in the patient lies, where the image does not say how much it is magnified: basis
+    #: DETECTOR_PLANE, in which `millimetres` is measured. None otherwise.
+    lowest_millimetres: float | None = None
+    highest_millimetres: float | None = None
 
 
 class TubeResult(_Document):
     device: Device
     present: bool
+    #: Of the class "present", fused with `course_score` where there is one (workers/tubes.py).
     score: Score
     operating_point: Score | None
     calibrated: bool
-    #: None when the device is absent.
+    #: Of `score`; None when it is no class's alone.
+    calibration: CalibrationReference | None = None
+    #: None when the device is absent, and where nothing judges it.
     position: TubePosition | None = None
-    #: Score of the class "malpositioned", 0..1; decides alone when there is no distance in millimetres.
+    #: How plainly its course is seen: the highest score on the line that was traced; None without a map of it.
+    course_score: Score | None = None
+    #: Score of the class "malpositioned", 0..1; decides together with the distance, and alone where there is none.
     malposition_score: Score | None = None
+    #: Of `malposition_score`, a probability where `real`; None: it is the bare score of the network.
+    malposition_calibration: CalibrationReference | None = None
     #: Why `position` is what it is, one sentence.
     position_reason: str = ""
     tip: Point | None = None

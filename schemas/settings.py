@@ -221,6 +221,39 @@ class WorkSettings(_Section):
     sweep_seconds: Annotated[float, Field(gt=0)] = 0.5
 
 
+class TrainingSettings(_Section):
+    """Making bundles anew on this host (`chexnode train worker`; needs chexnode[training])."""
+
+    #: Whether `chexnode up` runs a training worker too. It gives way to everything else on the host.
+    enabled: bool = False
+    #: When a bundle is made by itself: minute, hour, day of month, month, day of week as for cron, local time
+    #: ("0 2 * * sat": Saturdays at two). Empty: only what `chexnode train submit` asks for.
+    schedule: str = ""
+    #: Recipe of what the schedule makes; empty: the shipped bundle's.
+    recipe: Path | None = None
+    #: Folder of stages and reports, some GB; empty: "training" in `home`.
+    cache: Path | None = None
+    #: Folders of real radiographs for recipes that name them, each KIND=FOLDER or KIND:NAME=FOLDER
+    #: (`chexnode train curate --list`).
+    sources: list[str] = Field(default_factory=list)
+    #: How often a run is taken up again after its process died, before it is given up. Each time it goes on from what
+    #: it had.
+    attempts: Annotated[int, Field(ge=1)] = 20
+
+    @field_validator("schedule")
+    @classmethod
+    def _is_crontab(cls, value: str) -> str:
+        if value:
+            # Here, since it takes longer to import than everything else that reads settings.
+            from celery.schedules import ParseException, crontab
+
+            try:
+                crontab.from_string(value)
+            except (ParseException, ValueError) as error:
+                raise ValueError(f"no five fields of cron: {error}") from error
+        return value
+
+
 class Settings(BaseSettings):
     """Everything a node, a worker or a command needs to know."""
 
@@ -240,6 +273,7 @@ class Settings(BaseSettings):
     page: PageSettings = Field(default_factory=PageSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     work: WorkSettings = Field(default_factory=WorkSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
     destinations: list[Destination] = Field(default_factory=list)
 
     @field_validator("ledger_url")

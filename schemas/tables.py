@@ -138,6 +138,40 @@ class Bundle(Base):
     )
 
 
+class TrainingRun(Work, Base):
+    """A bundle that is to be made from a recipe (training/training_worker.py); what it has made lies in its stages."""
+
+    __tablename__ = "training_run"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    #: Of the bundle that it makes: name and version.
+    title: Mapped[str] = mapped_column(String(64))
+    #: The recipe as it was submitted, TOML: the file may change meanwhile.
+    recipe: Mapped[str] = mapped_column(Text)
+    #: The moment of the schedule that it is for; NULL when somebody submitted it.
+    scheduled_for: Mapped[float | None] = mapped_column(Double, unique=True)
+    #: What is under way, and how far it is: steps done of how many, and how long it will still take, seconds.
+    stage: Mapped[str] = mapped_column(String(32), default="")
+    stage_done: Mapped[float | None] = mapped_column(Double)
+    stage_total: Mapped[float | None] = mapped_column(Double)
+    stage_remaining_seconds: Mapped[float | None] = mapped_column(Double)
+    #: Last word of it.
+    heard_at: Mapped[float | None] = mapped_column(Double)
+    #: What it made; registered as a candidate only when the gate passed.
+    bundle_digest: Mapped[str | None] = mapped_column(String(64))
+    #: NULL: not judged yet, or a recipe without a gate.
+    gate_passed: Mapped[bool | None] = mapped_column()
+    #: Why the gate refused it, one reason a line.
+    gate_reasons: Mapped[str] = mapped_column(Text, default="")
+    #: report.html on the host that made it.
+    report: Mapped[str] = mapped_column(Text, default="")
+
+    __table_args__ = (
+        Index("ix_training_run_claim", "state", "priority", "due_at"),
+        _one_of("state", WorkState),
+    )
+
+
 class Study(Base):
     __tablename__ = "study"
 

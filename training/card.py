@@ -1,51 +1,137 @@
-"""The model card that travels with a bundle."""
+"""The model card that travels with a bundle: what it is good for, what not, and its figures. All from the manifest."""
 
-from schemas.bundle import Manifest
+from collections.abc import Iterator
+
+from schemas.bundle import Acceptance, Manifest, Metric, ScoredClass
 from schemas.codes import NOT_FOR_CLINICAL_USE
+from workers.tube_limits import BORDERLINE_MM, NORMAL_RANGE_MM
 
 
 def write_card(manifest: Manifest) -> str:
     """Markdown; every figure is the manifest's."""
-    population = manifest.population
-    rows = [
-        f"| {m.name} | {m.value:.3f} | {m.low:.3f} to {m.high:.3f} | {m.n} | "
-        + ("" if m.baseline is None else f"{m.baseline:.3f}")
-        + " |"
-        for m in manifest.metrics
+    lines = [
+        f"# {manifest.name} {manifest.version}",
+        "",
+        f"**{NOT_FOR_CLINICAL_USE}.** {_evidence(manifest)}",
+        "",
+        *_facts(manifest),
+        "",
+        "## What it is good for",
+        "",
+        *_good_for(manifest),
+        "",
+        "## What it is not good for",
+        "",
+        *_not_good_for(manifest),
+        "",
+        "## Data",
+        "",
+        f"{_sentence(str(manifest.training.get('data', 'not stated')))} Phantoms are drawn by code of this project;",
+        "seeds, recipe and the digests of code and stages are in the manifest. Learning, calibration and evaluation",
+        "used different seeds, and different patients.",
+        "",
+        *_attribution(manifest),
+        "## Classes",
+        "",
+        "| class | operating point | prevalence and n of its calibration | expected calibration error |",
+        "|---|---:|---:|---:|",
+        *(_class(scored) for scored in manifest.classes),
+        "",
+        "Without an operating point a class is reported as undetermined: on validation cases it was no better than",
+        "chance, or they were too few. A calibration on anything but radiographs of patients makes no probabilities.",
+        "",
+        "## Figures on frozen cases",
+        "",
+        "95 % intervals: percentile bootstrap over patients (each phantom is one). The baseline is a logistic",
+        "regression on an 8 x 8 thumbnail: what it reaches needs no reading of the image.",
+        "",
+        "| figure | value | 95 % interval | n | baseline |",
+        "|---|---:|---|---:|---:|",
+        *(_figure(each) for each in manifest.metrics),
+        "",
+        f"Of an adult's endotracheal tube {NORMAL_RANGE_MM[0]:g} to {NORMAL_RANGE_MM[1]:g} mm above the carina are",
+        f"normal (Goodman et al., AJR 1976;127:433-434, neck in neutral position); up to {BORDERLINE_MM:g} mm outside",
+        "is borderline, farther is malpositioned. Children: by the length of the trachea.",
     ]
-    return f"""# {manifest.name} {manifest.version}
-
-**{NOT_FOR_CLINICAL_USE}.** Trained and evaluated on simulated radiographs only; nothing is known about its accuracy on
-patients. It exists to show that the whole way from receiving an image to sending a result works.
-
-- Made: {manifest.created.isoformat()}; licence: {manifest.licence}
-- Backbone: `{manifest.architecture.timm_name}` on {manifest.preprocessing.size} x {manifest.preprocessing.size} pixels
-- Made for: age from {population.minimum_age_years} years, views {", ".join(population.view_positions)}
-- Classes: {", ".join(scored.target for scored in manifest.classes)}
-- Regions and landmarks: {", ".join(manifest.channels)}
-- Scores are not calibrated and are no probabilities; operating points maximise Youden's J on validation phantoms.
-- Reported as undetermined, because no better than chance on validation phantoms: {_undetermined(manifest)}
-
-## Data
-
-Phantoms are drawn by the code in `training/phantom`; seeds and the code's digest are in the manifest. Learning,
-choice of operating points and evaluation used different seeds. A real film differs in everything a simulation
-leaves out: other devices, patient positioning, disease, post-processing.
-
-## Figures on fresh phantoms
-
-95 % intervals: percentile bootstrap over images. The baseline is a logistic regression on an 8 x 8 thumbnail.
-
-| figure | value | 95 % interval | n | baseline |
-|---|---:|---|---:|---:|
-{chr(10).join(rows)}
-
-A tube counts as malpositioned when its tip is less than 20 mm or more than 80 mm above the carina along the image
-(normal in adults 30 to 70 mm with the neck in neutral position, Goodman et al., AJR 1976;127:433-434; up to 10 mm
-outside is borderline).
-"""
+    return "\n".join(lines) + "\n"
 
 
-def _undetermined(manifest: Manifest) -> str:
-    classes = [scored.target for scored in manifest.classes if scored.operating_point is None]
-    return ", ".join(classes) or "none"
+def _evidence(manifest: Manifest) -> str:
+    if manifest.training.get("attribution"):
+        return (
+            "Made from simulated radiographs and a few hundred public ones. Its figures below are on simulated "
+            "radiographs: nobody has shown that it works on patients."
+        )
+    return (
+        "Trained and evaluated on simulated radiographs only; nothing is known about its accuracy on patients. It "
+        "exists to show that the whole way from receiving an image to sending a result works."
+    )
+
+
+def _facts(manifest: Manifest) -> Iterator[str]:
+    population = manifest.population
+    yield f"- Made: {manifest.created.isoformat()}; licence: {manifest.licence}"
+    size = manifest.preprocessing.size
+    yield f"- Backbone: `{manifest.architecture.timm_name}` on {size} x {size} pixels"
+    second = manifest.second_look
+    if second is not None:
+        yield (
+            f"- Second look: {second.crop} x {second.crop} pixels around tube tip and carina, of the image placed in "
+            f"{second.detail_size} x {second.detail_size}"
+        )
+    age = "any age" if population.minimum_age_years is None else f"age from {population.minimum_age_years} years"
+    yield f"- Made for: {age}, views {', '.join(population.view_positions)}"
+    yield f"- Regions and landmarks: {', '.join(manifest.channels)}"
+    undetermined = [scored.target for scored in manifest.classes if scored.operating_point is None]
+    yield f"- Reported as undetermined: {', '.join(undetermined) or 'none'}"
+
+
+def _good_for(manifest: Manifest) -> Iterator[str]:
+    yield "- Trying the node, its results and its worklist, and building on them."
+    yield "- Being made anew from other data (`chexnode train regenerate`), and as the first that others must match."
+    decided = [scored.target for scored in manifest.classes if scored.operating_point is not None]
+    if decided:
+        yield f"- On simulated radiographs, deciding: {', '.join(decided)}; the figures below say how well."
+
+
+def _not_good_for(manifest: Manifest) -> Iterator[str]:
+    yield "- Any decision about a patient."
+    yield (
+        "- Films unlike its data: other devices, positions, diseases and post-processing than were simulated; children "
+        "where the population above says adults; lateral views."
+    )
+    if not any(scored.target == Acceptance.FRONTAL_CHEST for scored in manifest.classes):
+        yield "- Images that are no frontal chest radiograph: it does not notice."
+    yield "- Estimating how likely a finding is: no score was calibrated on patients."
+
+
+def _attribution(manifest: Manifest) -> Iterator[str]:
+    sources = manifest.training.get("attribution") or []
+    if not sources:
+        return
+    yield "### Attribution"
+    yield ""
+    yield "Radiographs of these sources were learned from; none of them is in this bundle."
+    yield ""
+    for source in sources:
+        yield f"- {source}"
+    yield ""
+
+
+def _class(scored: ScoredClass) -> str:
+    point = "undetermined" if scored.operating_point is None else f"{scored.operating_point:.3f}"
+    made, error = "not calibrated", ""
+    if scored.calibration is not None:
+        made = f"{scored.calibration.prevalence:.3f}, {scored.calibration.n}"
+        if scored.calibration.expected_calibration_error is not None:
+            error = f"{scored.calibration.expected_calibration_error:.3f}"
+    return f"| {scored.target} | {point} | {made} | {error} |"
+
+
+def _figure(metric: Metric) -> str:
+    baseline = "" if metric.baseline is None else f"{metric.baseline:.3f}"
+    return f"| {metric.name} | {metric.value:.3f} | {metric.low:.3f} to {metric.high:.3f} | {metric.n} | {baseline} |"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."

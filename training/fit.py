@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,20 +11,13 @@ from torch import nn
 
 from schemas.preprocessing import Preprocessing
 from training.augment import augmented_batch
+from training.learning import CurvePoint as CurvePoint
 from training.losses import TOKEN_MAPS, token_loss, training_loss
 from training.pool import Pool
 from training.recipe import TrainingTable
 from workers.networks.network import Network
 
 _REPORT_EVERY = 20
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """The parts of the loss at one step."""
-
-    step: int
-    losses: dict[str, float]
 
 
 def fit(

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from schemas.codes import Segment
 from training.films import Film
-from training.fit import CurvePoint
+from training.learning import CurvePoint
 from training.reading import said_of_tube
 from workers.interpret import Interpretation
 

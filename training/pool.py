@@ -1,12 +1,8 @@
 """The training pool: phantoms rendered once, kept in a cache folder as memory-mapped arrays."""
 
 import hashlib
-import multiprocessing
-import os
 import shutil
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +16,8 @@ import training.phantom
 from schemas.preprocessing import Preprocessing
 from training.phantom.render import render_phantom
 from training.phantom.truth import Phantom
+from training.rendering import film_size as film_size
+from training.rendering import render_processes as render_processes
 from training.targets import CHANNELS, CLASSES, class_truth, landmark_truth
 from workers.placement import Placement
 
@@ -60,12 +58,6 @@ class Pool:
 _ARRAYS = ("images", "masks", "classes", "landmarks")
 
 
-def film_size(seed: int, side: int) -> tuple[int, int]:
-    """Rows and columns of a phantom whose longer side is `side`: square, portrait or landscape, by seed."""
-    short = round(side * (0.78 + 0.02 * (seed % 11)))
-    return ((side, side), (side, short), (short, side), (side, side))[seed % 4]
-
-
 def load_pool(settings: PoolSettings, cache: Path, progress: Progress) -> Pool:
     """The pool from the cache, rendered by two processes when it is not there yet."""
     # Mean and deviation are left out: images are kept as they are before they are normalised.
@@ -84,21 +76,6 @@ def phantom_code_digest() -> str:
     for path in sorted(Path(training.phantom.__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-@contextmanager
-def render_processes() -> Iterator[ProcessPoolExecutor]:
-    """Two spawned processes for rendering, one thread each."""
-    before = os.environ.get("OPENBLAS_NUM_THREADS")
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    try:
-        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as processes:
-            yield processes
-    finally:
-        if before is None:
-            del os.environ["OPENBLAS_NUM_THREADS"]
-        else:
-            os.environ["OPENBLAS_NUM_THREADS"] = before
 
 
 def placed(phantom: Phantom, preprocessing: Preprocessing) -> tuple[NDArray[np.uint8], Placement]:

@@ -53,7 +53,8 @@ def read_films(
     for film in fresh_films(seeds, manifest.preprocessing):
         output = infer(network, manifest, film.image)
         mm = film.phantom.mm_per_pixel
-        spacing = Spacing(mm, mm, DistanceBasis.DETECTOR_PLANE)
+        # A phantom's millimetres are those of the patient.
+        spacing = Spacing(mm, mm, DistanceBasis.CALIBRATED)
         interpretation = interpret(output, manifest, film.placement, spacing)
         yield film, interpretation, _compare(film, output, interpretation)
         progress.advance(task)

@@ -1,169 +1,242 @@
-"""Makes a bundle from its recipe: render, train, choose operating points, evaluate, write."""
+"""Makes a bundle from its recipe, stage by stage: `chexnode train regenerate`, and the training worker.
+
+curate, pretrain, examples, heads, calibrate, evaluate, bundle, gate, report. Who registers the bundle is the caller.
+"""
 
 import math
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 
-from schemas.bundle import DenseHead, GloriHead, Manifest, Metric, ScoredClass
-from training.baseline import ThumbnailBaseline
+from schemas.bundle import Metric
+from schemas.errors import BundleMakingError
 from training.card import write_card
-from training.evaluate import evaluate
-from training.fit import CurvePoint, fit
-from training.operating_points import choose_operating_point
-from training.pictures import save_predictions, save_training_curve
-from training.pool import Pool, load_pool, phantom_code_digest
-from training.reading import read_films
-from training.recipe import Recipe
-from training.targets import CHANNELS, CLASSES
-from workers.bundle import LoadedBundle, normalised, write_bundle
+from training.cases import Cases, load_cases, save_cases
+from training.gate import GateVerdict, gate_table, judge
+from training.learning import CurvePoint
+from training.look_making import LookMaking
+from training.making import BUNDLE, Making, curves
+from training.phantom_making import PhantomMaking
+from training.progress import Watcher, training_progress
+from training.recipe import AnyRecipe, LookRecipe
+from training.report import Report, write_report
+from training.sources.catalogue import Named, parse
+from training.stages import Stage, Stages
+from workers.bundle import LoadedBundle, copy_bundle, load_bundle
 from workers.metrics_table import metrics_table
-from workers.networks.dense import STRIDE
-from workers.networks.network import Network, build_network
 
-_PICTURED = 12
-_SELFTEST_IMAGES = 2
+#: Stages of a run, those that are left out included.
+_STAGES = 11
+_CASES = "cases.npz"
+_METRICS = "metrics.json"
+_METRIC_LIST = TypeAdapter(list[Metric])
 
 
 @dataclass(frozen=True)
 class Regenerated:
-    """The bundle as written, and the folder of this run's pictures."""
+    """A bundle as it was made, and what is to be said of it."""
 
+    #: In the cache of stages, whatever the gate says.
     bundle: LoadedBundle
-    run_folder: Path
+    #: report.html with its pictures.
+    report: Path
+    #: None: the recipe has no gate.
+    verdict: GateVerdict | None
+
+    @property
+    def may_be_registered(self) -> bool:
+        return self.verdict is not None and self.verdict.passed
+
+    @property
+    def refused(self) -> bool:
+        return self.verdict is not None and not self.verdict.passed
 
 
-def regenerate(recipe: Recipe, out: Path, cache: Path, console: Console) -> Regenerated:
-    """Make the recipe's bundle in the folder `out`, which is replaced only when everything is done.
+def regenerate(
+    recipe: AnyRecipe,
+    cache: Path,
+    console: Console,
+    *,
+    sources: Sequence[str] = (),
+    active: LoadedBundle | None = None,
+    watcher: Watcher | None = None,
+) -> Regenerated:
+    """Make the recipe's bundle in the folder `cache`; what an earlier run, also a killed one, has made is used.
 
-    Phantoms are kept in `cache`; the training curve and pictures of predictions go to a new folder in `cache`/runs.
+    Parameters
+    ----------
+    sources : folders of real radiographs, each "kind=folder"; the recipe says which of them it uses
+    active : the bundle that analyses at present, which the new one must not be worse than
+    watcher : is told of the progress; what it raises ends the run
+
+    Raises BundleMakingError when training comes to nothing, SourceError when a folder is not what it should be.
     """
-    started = time.monotonic()
-    torch.manual_seed(recipe.training.seed)
-    manifest = initial_manifest(recipe)
-    network = build_network(manifest)
-    with training_progress(console) as progress:
-        pool = load_pool(recipe.pool_settings, cache, progress)
-        learning = pool.part(0, recipe.pool.training)
-        curve = fit(network, learning, recipe.network.preprocessing, recipe.training, progress)
-        _round_to_stored_precision(network)
-        validation = pool.part(recipe.pool.training, len(pool))
-        manifest = _with_operating_points(manifest, network, validation)
-        metrics, run_folder = _evaluate(recipe, manifest, network, learning, curve, cache, progress)
-    minutes = (time.monotonic() - started) / 60
-    manifest = manifest.model_copy(update={"metrics": metrics, "training": _provenance(recipe, curve, minutes)})
-    bundle = write_bundle(out, manifest, network, write_card(manifest), pool.images[:_SELFTEST_IMAGES])
-    console.print(metrics_table(metrics, f"{manifest.name} {manifest.version} on fresh phantoms"))
-    console.print(f"{out}: made in {minutes:.1f} minutes, digest {bundle.digest[:16]}; pictures in {run_folder}")
-    return Regenerated(bundle, run_folder)
+    try:
+        return _regenerate(recipe, cache, console, [parse(each) for each in sources], active, watcher)
+    except FloatingPointError as error:
+        raise BundleMakingError(f"{error} Give the recipe a smaller learning rate.") from error
 
 
-@contextmanager
-def training_progress(console: Console) -> Iterator[Progress]:
-    """Progress bars with counts, elapsed and remaining time."""
-    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
-        yield progress
+def _regenerate(
+    recipe: AnyRecipe,
+    cache: Path,
+    console: Console,
+    sources: Sequence[Named],
+    active: LoadedBundle | None,
+    watcher: Watcher | None,
+) -> Regenerated:
+    with training_progress(console, watcher) as progress:
+        stages = Stages(cache, progress, _STAGES)
+        making = making_of(recipe, sources, progress)
+        calibrated = making.train(stages)
+        evaluated = stages.make(
+            "evaluate",
+            lambda folder: _evaluate(making, calibrated, folder),
+            inputs=[calibrated],
+            part=recipe.evaluation,
+            code=making.code_of_evaluation,
+        )
+        made = stages.make(
+            "bundle",
+            lambda folder: _write_bundle(recipe, making, stages, calibrated, evaluated, folder),
+            inputs=[calibrated, evaluated],
+            part=recipe,
+            code=["training.card"],
+        )
+        bundle = load_bundle(made.folder / BUNDLE)
+        verdict = _gate(recipe, making, stages, bundle, evaluated, active)
+        report = stages.make(
+            "report",
+            lambda folder: write_report(_report(stages, bundle, evaluated, verdict), folder),
+            inputs=[made],
+            part=None if verdict is None else verdict.model_dump(mode="json"),
+            code=["training.report", "training.plots"],
+        )
+    manifest = bundle.manifest
+    console.print(metrics_table(manifest.metrics, f"{manifest.name} {manifest.version} on frozen cases"))
+    if verdict is not None:
+        console.print(gate_table(verdict))
+    console.print(f"bundle {bundle.digest[:16]} in {bundle.folder}", soft_wrap=True, highlight=False)
+    console.print(f"report {report.folder / 'report.html'}", soft_wrap=True, highlight=False)
+    return Regenerated(bundle, report.folder / "report.html", verdict)
 
 
-def initial_manifest(recipe: Recipe) -> Manifest:
-    """Everything that is known before training."""
-    return Manifest(
-        name=recipe.bundle.name,
-        version=recipe.bundle.version,
-        created=datetime.now(UTC).date(),
-        architecture=recipe.network.backbone,
-        preprocessing=recipe.network.preprocessing,
-        heads=[
-            GloriHead(
-                file="heads/glori.safetensors",
-                arguments=recipe.network.glori,
-                classes=[ScoredClass(target=target, operating_point=0.5) for target in CLASSES],
-            ),
-            DenseHead(
-                file="heads/dense.safetensors",
-                arguments=recipe.network.dense,
-                stride=STRIDE,
-                channels=list(CHANNELS),
-            ),
-        ],
-        population=recipe.population,
-        training={},
-        licence=recipe.bundle.licence,
+def making_of(recipe: AnyRecipe, sources: Sequence[Named], progress: Progress) -> Making:
+    """What is particular to this recipe."""
+    if isinstance(recipe, LookRecipe):
+        return LookMaking(recipe, sources, progress)
+    return PhantomMaking(recipe, progress)
+
+
+def put_bundle(bundle: LoadedBundle, out: Path) -> None:
+    """Copy the bundle to the folder `out`, which is replaced only when everything is there."""
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(bundle.folder, partial)
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _evaluate(making: Making, calibrated: Stage, folder: Path) -> None:
+    evaluated = making.evaluate(load_bundle(calibrated.folder / BUNDLE), folder)
+    save_cases(evaluated.cases, folder / _CASES)
+    (folder / _METRICS).write_bytes(_METRIC_LIST.dump_json(evaluated.metrics, indent=2))
+
+
+def _write_bundle(
+    recipe: AnyRecipe, making: Making, stages: Stages, calibrated: Stage, evaluated: Stage, folder: Path
+) -> None:
+    draft = load_bundle(calibrated.folder / BUNDLE)
+    manifest = draft.manifest.model_copy(
+        update={
+            "created": datetime.now(UTC).date(),
+            "metrics": _METRIC_LIST.validate_json((evaluated.folder / _METRICS).read_bytes()),
+            "training": _provenance(recipe, making, stages),
+        }
+    )
+    copy_bundle(draft, folder / BUNDLE, manifest, write_card(manifest))
+
+
+def _gate(
+    recipe: AnyRecipe,
+    making: Making,
+    stages: Stages,
+    bundle: LoadedBundle,
+    evaluated: Stage,
+    active: LoadedBundle | None,
+) -> GateVerdict | None:
+    rules = recipe.gate
+    if rules is None:
+        stages.skip("gate", "the recipe has none, so the bundle is not registered")
+        return None
+    beside: Cases | None = None
+    inputs = [evaluated]
+    if active is not None:
+        read = stages.make(
+            "active",
+            lambda folder: save_cases(making.cases(active), folder / _CASES),
+            part=[active.digest, recipe.evaluation],
+            code=making.code_of_evaluation,
+        )
+        beside = load_cases(read.folder / _CASES)
+        inputs.append(read)
+    names = _name(bundle), _name(active) if active else None
+
+    def work(folder: Path) -> None:
+        verdict = judge(rules, load_cases(evaluated.folder / _CASES), beside, names)
+        (folder / "gate.json").write_text(verdict.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    stage = stages.make(
+        "gate",
+        work,
+        inputs=inputs,
+        part=[rules, *names],
+        code=["training.gate", "training.cases", "training.statistics"],
+    )
+    return GateVerdict.model_validate_json((stage.folder / "gate.json").read_bytes())
+
+
+def _name(bundle: LoadedBundle) -> str:
+    return f"{bundle.manifest.name} {bundle.manifest.version} ({bundle.digest[:12]})"
+
+
+def _report(stages: Stages, bundle: LoadedBundle, evaluated: Stage, verdict: GateVerdict | None) -> Report:
+    return Report(
+        manifest=bundle.manifest,
+        digest=bundle.digest,
+        cases=load_cases(evaluated.folder / _CASES),
+        curves=curves(stages.done),
+        pictures=[path for stage in stages.done for path in sorted(stage.folder.glob("*.png"))],
+        stages=[stage.document for stage in stages.done],
+        verdict=verdict,
     )
 
 
-def _round_to_stored_precision(network: Network) -> None:
-    """Operating points and figures belong to the weights that are shipped, which are float16."""
-    with torch.no_grad():
-        for tensor in network.state_dict().values():
-            if tensor.is_floating_point():
-                tensor.copy_(tensor.half())
-
-
-def _with_operating_points(manifest: Manifest, network: Network, validation: Pool) -> Manifest:
-    scores = _scores(network, manifest, validation)
-    classes = [
-        scored.model_copy(update={"operating_point": choose_operating_point(scores[:, i], validation.classes[:, i])})
-        for i, scored in enumerate(manifest.classes)
-    ]
-    classifier = manifest.classifier
-    assert classifier is not None
-    rated = classifier.model_copy(update={"classes": classes})
-    return manifest.model_copy(update={"heads": [rated, manifest.dense]})
-
-
-def _scores(network: Network, manifest: Manifest, pool: Pool) -> NDArray[np.float32]:
-    """Sigmoid of the logits, float32 [N, classes]."""
-    batches = []
-    with torch.inference_mode():
-        for start in range(0, len(pool), 16):
-            images = np.asarray(pool.images[start : start + 16])
-            batches.append(network(normalised(images, manifest.preprocessing)).logits.sigmoid().numpy())
-    return np.concatenate(batches)
-
-
-def _evaluate(
-    recipe: Recipe,
-    manifest: Manifest,
-    network: Network,
-    learning: Pool,
-    curve: list[CurvePoint],
-    cache: Path,
-    progress: Progress,
-) -> tuple[list[Metric], Path]:
-    """Figures on fresh phantoms, with pictures of the first few."""
-    seeds = range(recipe.evaluation.first_seed, recipe.evaluation.first_seed + recipe.evaluation.count)
-    reading = read_films(network, manifest, seeds, progress)
-    first = list(islice(reading, _PICTURED))
-    readings = [item[2] for item in first] + [item[2] for item in reading]
-    run_folder = cache / "runs" / f"{recipe.bundle.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
-    run_folder.mkdir(parents=True)
-    save_training_curve(curve, run_folder / "training-curve.png")
-    save_predictions([(film, interpretation) for film, interpretation, _ in first], run_folder / "predictions.png")
-    baseline = ThumbnailBaseline(learning.part(0, len(seeds)))
-    return evaluate(readings, baseline), run_folder
-
-
-def _provenance(recipe: Recipe, curve: list[CurvePoint], minutes: float) -> dict[str, Any]:
-    last = curve[-20:]
-    losses = {name: round(math.fsum(p.losses[name] for p in last) / len(last), 4) for name in last[0].losses}
+def _provenance(recipe: AnyRecipe, making: Making, stages: Stages) -> dict[str, Any]:
     return {
-        "data": "simulated chest radiographs (training/phantom); no patient data",
-        "phantom_code_sha256": phantom_code_digest(),
+        "data": making.data,
+        "attribution": list(making.attribution),
         "recipe": recipe.model_dump(mode="json", exclude={"bundle", "population"}),
-        "last_losses": losses,
-        "minutes": round(minutes, 1),
+        "stages": {stage.document.name: stage.document.key for stage in stages.done},
+        "last_losses": {name: _last_losses(curve) for name, curve in curves(stages.done).items()},
+        "minutes": round(math.fsum(stage.document.seconds for stage in stages.done) / 60, 1),
         "torch": str(torch.__version__),
     }
+
+
+def _last_losses(curve: Sequence[CurvePoint]) -> dict[str, float]:
+    last = curve[-20:]
+    return {name: round(math.fsum(p.losses[name] for p in last) / len(last), 4) for name in last[0].losses}

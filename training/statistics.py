@@ -1,7 +1,7 @@
-"""Figures with their 95 % intervals: percentile bootstrap over images."""
+"""Figures with their 95 % intervals: percentile bootstrap over images, or over patients where they are known."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +12,32 @@ from schemas.bundle import Metric
 _RESAMPLES = 1000
 
 
-def metric(name: str, samples: NDArray[np.floating], statistic: Callable[[NDArray[np.floating]], float]) -> Metric:
-    """`statistic` of the samples [n, ...] (one row per image) with a bootstrap interval; NaN figures where n is 0."""
+def metric(
+    name: str,
+    samples: NDArray[np.floating],
+    statistic: Callable[[NDArray[np.floating]], float],
+    patients: NDArray[np.generic] | None = None,
+) -> Metric:
+    """`statistic` of the samples [n, ...] (one row per image) with a bootstrap interval; NaN figures where n is 0.
+
+    `patients` [n], of any type that sorts: whole patients are drawn, so that several images of one do not narrow the
+    interval. None: each image is another patient.
+    """
     if not len(samples):
         return Metric(name=name, value=math.nan, low=math.nan, high=math.nan, n=0)
-    rng = np.random.default_rng(0)
-    draws = [statistic(samples[rng.integers(0, len(samples), len(samples))]) for _ in range(_RESAMPLES)]
+    draws = [statistic(samples[rows]) for rows in patient_resamples(len(samples), patients)]
     low, high = np.nanpercentile(draws, [2.5, 97.5]) if np.isfinite(draws).any() else (math.nan, math.nan)
     return Metric(name=name, value=statistic(samples), low=float(low), high=float(high), n=len(samples))
+
+
+def patient_resamples(n: int, patients: NDArray[np.generic] | None = None) -> Iterator[NDArray[np.int64]]:
+    """Rows of 1000 bootstrap resamples of n rows: whole patients are drawn where `patients` [n] names them."""
+    rng = np.random.default_rng(0)
+    _, patient = np.unique(np.arange(n) if patients is None else patients, return_inverse=True)
+    rows, count = np.arange(n), int(patient.max()) + 1
+    for _ in range(_RESAMPLES):
+        times = np.bincount(rng.integers(0, count, count), minlength=count)
+        yield np.repeat(rows, times[patient])
 
 
 def auroc(scores_and_truth: NDArray[np.floating]) -> float:

@@ -1,9 +1,17 @@
 """`chexnode train`: make and evaluate model bundles. Heavy modules are imported when a command runs."""
 
+from importlib import import_module
 from pathlib import Path
 
 import click
 
+_ELSEWHERE = {
+    "curate": "training.curate_command:curate_command",
+    "calibrate": "training.calibrate_command:calibrate_command",
+    "worker": "training.run_commands:worker_command",
+    "submit": "training.run_commands:submit_command",
+    "status": "training.run_commands:status_command",
+}
 _CACHE = Path.home() / ".cache" / "chexnode"
 
 _cache_option = click.option(
@@ -14,25 +22,67 @@ _cache_option = click.option(
 )
 
 
-@click.group("train")
+class _LazyGroup(click.Group):
+    """Commands that live in modules of their own, imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *_ELSEWHERE]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = _ELSEWHERE[cmd_name].partition(":")
+        command = getattr(import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group("train", cls=_LazyGroup)
 def train_group() -> None:
     """Make and evaluate model bundles."""
 
 
 @train_group.command("regenerate")
 @click.argument("recipe", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The bundle's folder.")
-@click.option("--steps", type=click.IntRange(min=1), help="Train for at most so many steps.")
-@click.option("--pool", type=click.IntRange(min=2), help="Train on at most so many phantoms.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Also put the bundle into this folder.")
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="KIND[:NAME]=FOLDER",
+    help="Real radiographs that the recipe names; repeatable. Without its folder a source is left out.",
+)
+@click.option("--against", help="Compare with this bundle: a folder, or a name or digest of chexnode bundle list.")
+@click.option("--register", is_flag=True, help="Compare with this node's active bundle, and register as a candidate.")
+@click.option("--steps", type=click.IntRange(min=1), help="A rehearsal: train for at most so many steps.")
+@click.option("--pool", type=click.IntRange(min=2), help="A rehearsal: train on at most so many phantoms.")
 @_cache_option
-def regenerate_command(recipe: Path | None, out: Path, steps: int | None, pool: int | None, cache: Path) -> None:
-    """Make a bundle from RECIPE (default: the shipped bundle's): render, train, evaluate, write."""
+def regenerate_command(
+    recipe: Path | None,
+    out: Path | None,
+    sources: tuple[str, ...],
+    against: str | None,
+    register: bool,
+    steps: int | None,
+    pool: int | None,
+    cache: Path,
+) -> None:
+    """Make a bundle from RECIPE (default: the shipped bundle's), stage by stage, and judge it by the recipe's gate.
+
+    Stages are kept in the cache: killed and started again, it goes on where it was. A bundle that the gate refuses is
+    neither put into --out nor registered, and the status is 1. A rehearsal has no gate.
+    """
     from rich.console import Console
 
     from training.recipe import default_recipe, read_recipe
-    from training.regenerate import regenerate
+    from training.regenerate_bundle import regenerate_bundle
 
-    regenerate(read_recipe(recipe or default_recipe()).with_limits(steps, pool), out, cache, Console())
+    if register and against:
+        raise click.UsageError("--register compares with the active bundle: leave out --against.")
+    wanted = read_recipe(recipe or default_recipe()).with_limits(steps, pool)
+    console = Console()
+    if not regenerate_bundle(wanted, cache, console, out=out, sources=sources, against=against, into_registry=register):
+        raise click.exceptions.Exit(1)
 
 
 @train_group.command("evaluate")

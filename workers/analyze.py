@@ -11,12 +11,13 @@ from rich.progress import track
 from rich.table import Table
 
 from node.files import expand
-from node.foremost import enumerated, ranked
+from node.foremost import enumerated, ranked, tubes_first
 from node.logs import configure_logs
 from node.received import read_received
 from node.routing import RoutedBundle, route
-from schemas.bundle import bundle_folder, read_manifest
-from schemas.codes import Finding
+from node.score_words import score_number
+from node.tube_words import short_name
+from schemas.bundle import Manifest, bundle_folder, read_manifest
 from schemas.errors import ChexnodeError, EngineError
 from schemas.identity import software_version
 from schemas.result import EngineReference, StudyResult
@@ -24,9 +25,9 @@ from schemas.settings import ResultObject, load_settings
 from workers.assembly import AssemblyRequest, ImageRequest, assemble
 from workers.devices import choose_devices
 from workers.engine import Engine
-from workers.preparation import prepare
+from workers.preparation import Wanted, prepare
 from workers.processes import Processes
-from workers.results.source import ImageIdentity, ReportIdentity, tracking_keys
+from workers.results.source import ImageIdentity, ReportIdentity, keys_of
 
 _SUFFIX = {ResultObject.SEGMENTATION: ".seg.dcm", ResultObject.REPORT: ".sr.dcm"}
 
@@ -82,9 +83,9 @@ class Analyzer:
         decision = route(received.header, [bundle], has_pixel_data=received.has_pixel_data)
         if not decision.selected:
             raise SetAsideError(decision.explanation)
-        (placed,) = self._processes.call(prepare, path, [self._manifest.preprocessing])
-        computed = self._engine.run(placed)
-        identity = _new_identity(self._manifest.findings)
+        (placed,) = self._processes.call(prepare, path, [Wanted.by(self._manifest)])
+        computed = self._engine.run(placed.pixels, detail=placed.detail)
+        identity = _new_identity(self._manifest)
         image = ImageRequest(path, received.sop_instance_uid, computed.output.to_bytes(), identity)
         request = AssemblyRequest(
             study_instance_uid=received.study_instance_uid,
@@ -149,29 +150,40 @@ def analyze_command(files: tuple[Path, ...], out: Path, bundle: Path | None) -> 
         raise click.exceptions.Exit(1)
 
 
-def _new_identity(findings: list[Finding]) -> ImageIdentity:
+def _new_identity(manifest: Manifest) -> ImageIdentity:
     return ImageIdentity(
         segmentation_sop_instance_uid=generate_uid(prefix=None),
         segmentation_series_instance_uid=generate_uid(prefix=None),
         secondary_capture_sop_instance_uid=generate_uid(prefix=None),
         secondary_capture_series_instance_uid=generate_uid(prefix=None),
-        tracking_uids={key: generate_uid(prefix=None) for key in tracking_keys(findings)},
+        tracking_uids={key: generate_uid(prefix=None) for key in keys_of(manifest)},
     )
 
 
 def describe(document: StudyResult) -> str:
     findings = ranked(finding for image in document.images for finding in image.findings)
-    tubes = [f"tube {tube.position.value}" for image in document.images for tube in image.tubes if tube.position]
+    refused = [f"not analysed: {image.refused}" for image in document.images if image.refused]
+    if refused and len(refused) == len(document.images):
+        return f"{enumerated(refused)}; urgency {document.urgency}. {_notices(document)}".strip()
+    tubes = [
+        f"{short_name(tube.device)} {tube.position.value.replace('_', ' ')}"
+        for image in document.images
+        for tube in tubes_first(image.tubes)
+        if tube.position
+    ]
     present = [finding.finding.code.meaning for finding in findings if finding.present]
-    said = enumerated([*tubes, *present]) or "nothing above its operating point"
+    said = enumerated([*refused, *tubes, *present]) or "nothing above its operating point"
     if undetermined := enumerated(
-        f"{finding.finding.code.meaning.lower()} ({finding.score:.2f})"
+        f"{finding.finding.code.meaning.lower()} ({score_number(finding)})"
         for finding in findings
         if finding.present is None
     ):
         said += f"; undetermined: {undetermined}"
-    notices = ". ".join(each.rstrip(".") for each in (document.notice, document.bundle.unproven) if each)
-    return f"{said}; urgency {document.urgency}. {notices}".strip()
+    return f"{said}; urgency {document.urgency}. {_notices(document)}".strip()
+
+
+def _notices(document: StudyResult) -> str:
+    return ". ".join(each.rstrip(".") for each in (document.notice, document.bundle.unproven) if each)
 
 
 def _write(path: Path, content: bytes) -> None:

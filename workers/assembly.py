@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset
 
+from node.routing import age_years
 from node.triage import malpositioned_tube, urgency
 from schemas.bundle import Manifest
 from schemas.codes import NOT_FOR_CLINICAL_USE
@@ -22,7 +23,7 @@ from schemas.result import BundleReference, EngineReference, FailedImage, ImageR
 from schemas.settings import ResultObject, SegmentationGeometry
 from workers.interpret import interpret
 from workers.output import ModelOutput
-from workers.pixels import read_area, read_header, read_pixels
+from workers.pixels import is_blank, read_area, read_header, read_pixels
 from workers.placement import Placement
 from workers.results.equipment import part10_bytes
 from workers.results.overlay import draw_overlay
@@ -134,7 +135,14 @@ def _source(image: ImageRequest, manifest: Manifest) -> SourceImage:
     # Only the pixels say where bars are.
     area = read_area(image.path) if manifest.preprocessing.cut_bars else None
     placement = Placement.of(rows, columns, manifest.preprocessing, area)
-    found = interpret(ModelOutput.from_bytes(image.output), manifest, placement, image_spacing(header))
+    found = interpret(
+        ModelOutput.from_bytes(image.output),
+        manifest,
+        placement,
+        image_spacing(header),
+        age_years=age_years(header),
+        blank=is_blank(image.path),
+    )
     result = ImageResult(
         sop_instance_uid=image.sop_instance_uid,
         rows=rows,
@@ -142,6 +150,7 @@ def _source(image: ImageRequest, manifest: Manifest) -> SourceImage:
         findings=found.findings,
         tubes=found.tubes,
         segments=found.segments,
+        refused=found.refused,
     )
     return SourceImage(header, result, found.masks, image.identity, placement.seen)
 

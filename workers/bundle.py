@@ -12,11 +12,12 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from schemas.bundle import MANIFEST_FILE, Manifest, bundle_digest, read_manifest
+from schemas.bundle import MANIFEST_FILE, Manifest, SecondLookHead, bundle_digest, read_manifest
 from schemas.errors import BundleError
 from schemas.preprocessing import Preprocessing
 from workers.networks.network import Network, build_network
@@ -26,10 +27,15 @@ SELFTEST_FILE = "selftest.npz"
 #: Greatest difference of any logit that another CPU or build of torch may show; a different network shows far more.
 SELFTEST_TOLERANCE = 0.05
 
+#: Half a unit in the last place of float16, as a share.
+_HALF_UNIT = np.float32(2.0**-11)
+
 _ADVICE = "Fetch the bundle again, or import its weights again."
 
 #: Computes (logits [n, K], dense logits [n, C, h, w]), float32, for images uint8 [n, S, S] before normalisation.
 Compute: TypeAlias = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+#: Computes the second look's logits [n, C, h, w], float32, for crops uint8 [n, side, side] before normalisation.
+ComputeCloser: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -88,25 +94,52 @@ def write_bundle(
     # Expected outputs come from the weights as stored, not from those in memory.
     written = load_bundle(partial)
     logits, dense = _forward(written, selftest_images)
+    closer: dict[str, NDArray[np.generic]] = {}
+    if manifest.second_look is not None:
+        crops = _selftest_crops(selftest_images, manifest.second_look)
+        closer = {"crops": crops, "closer": _forward_closer(written, crops).astype(np.float16)}
     np.savez_compressed(
         partial / SELFTEST_FILE,
+        allow_pickle=False,
         images=selftest_images,
         logits=logits,
         dense=dense.astype(np.float16),
         cls_token=_cls_token(written, selftest_images),
         tolerance=np.float32(tolerance),
+        **closer,
     )
     _replace(partial, folder)
     return replace(written, digest=bundle_digest(folder), folder=folder)
 
 
-def run_selftest(bundle: LoadedBundle, compute: Compute | None = None, tolerance: float | None = None) -> float:
+def copy_bundle(bundle: LoadedBundle, folder: Path, manifest: Manifest, card: str) -> LoadedBundle:
+    """Write a bundle with the same weights and self-test, byte for byte, and another manifest and card; load it back.
+
+    The folder appears, or is replaced, only when everything is written.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(bundle.folder, partial)
+    (partial / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (partial / CARD_FILE).write_text(card, encoding="utf-8")
+    written = load_bundle(partial)
+    _replace(partial, folder)
+    return replace(written, digest=bundle_digest(folder), folder=folder)
+
+
+def run_selftest(
+    bundle: LoadedBundle,
+    compute: Compute | None = None,
+    tolerance: float | None = None,
+    compute_closer: ComputeCloser | None = None,
+) -> float:
     """Run the bundle's own examples; the greatest difference of an output from the expected one.
 
     Parameters
     ----------
     compute : what is tested; by default the network in float32 with its class token
     tolerance : difference that is allowed instead of the one stated in the bundle
+    compute_closer : what is tested of a bundle's second look; by default the network's own
 
     Raises BundleError when it is exceeded, or when there is no usable self-test.
     """
@@ -115,6 +148,9 @@ def run_selftest(bundle: LoadedBundle, compute: Compute | None = None, tolerance
         with np.load(path, allow_pickle=False) as stored:
             images, logits = stored["images"], stored["logits"]
             dense, cls_token = stored["dense"].astype(np.float32), stored["cls_token"]
+            crops = closer = None
+            if bundle.manifest.second_look is not None:
+                crops, closer = stored["crops"], stored["closer"].astype(np.float32)
             allowed = float(stored["tolerance"]) if tolerance is None else tolerance
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
@@ -123,19 +159,24 @@ def run_selftest(bundle: LoadedBundle, compute: Compute | None = None, tolerance
         raise BundleError(f"{path} tests nothing: it holds no image, or allows any difference.")
     computed = [*(compute or (lambda images: _forward(bundle, images)))(images)]
     expected = [logits, dense]
+    # Maps are stored as float16, which rounds the large ones: half a unit in the last place is no difference.
+    roundings = [np.float32(0), np.abs(dense) * _HALF_UNIT]
+    if crops is not None and closer is not None:
+        computed.append((compute_closer or (lambda crops: _forward_closer(bundle, crops)))(crops))
+        expected.append(closer)
+        roundings.append(np.abs(closer) * _HALF_UNIT)
     if compute is None:
         computed.append(_cls_token(bundle, images))
         expected.append(cls_token)
+        roundings.append(np.float32(0))
     if [each.shape for each in computed] != [each.shape for each in expected]:
         raise BundleError(f"{bundle.folder} gives outputs of another shape than its self-test expects.")
-    # Dense logits are stored as float16, which rounds the large ones: half a unit in the last place is no difference.
-    roundings = [0.0, np.abs(dense) * 2.0**-11, 0.0]
     # np.max and not max: one NaN among them has to come out.
     difference = float(
         np.max(
             [
                 (np.abs(ours - theirs) - rounding).max(initial=0.0)
-                for ours, theirs, rounding in zip(computed, expected, roundings, strict=False)
+                for ours, theirs, rounding in zip(computed, expected, roundings, strict=True)
             ]
         )
     )
@@ -167,6 +208,32 @@ def _forward(bundle: LoadedBundle, images: NDArray[np.uint8]) -> tuple[NDArray[n
     return output.logits.numpy(), output.dense.numpy()
 
 
+def _forward_closer(bundle: LoadedBundle, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    assert bundle.network.second_look is not None
+    with torch.inference_mode():
+        logits: NDArray[np.float32] = bundle.network.second_look(
+            normalised(crops, bundle.manifest.preprocessing)
+        ).numpy()
+    return logits
+
+
+def _selftest_crops(images: NDArray[np.uint8], head: SecondLookHead) -> NDArray[np.uint8]:
+    """The middles of images uint8 [n, S, S] at the second look's scale: uint8 [n, side, side]."""
+    margin = (head.detail_size - head.crop) / 2 / head.detail_size
+    return np.stack(
+        [
+            np.asarray(
+                Image.fromarray(image).resize(
+                    (head.crop, head.crop),
+                    Image.Resampling.BILINEAR,
+                    (margin * len(image), margin * len(image), (1 - margin) * len(image), (1 - margin) * len(image)),
+                )
+            )
+            for image in images
+        ]
+    )
+
+
 def _cls_token(bundle: LoadedBundle, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Of the last block: says that a backbone without a head computes what it did."""
     with torch.inference_mode():
@@ -182,6 +249,8 @@ def _parts(manifest: Manifest, network: Network) -> dict[str, nn.Module]:
         parts[manifest.classifier.file] = network.classifier
     if manifest.dense is not None and network.dense is not None:
         parts[manifest.dense.file] = network.dense
+    if manifest.second_look is not None and network.second_look is not None:
+        parts[manifest.second_look.file] = network.second_look
     return parts
 
 

@@ -1,5 +1,7 @@
 """`chexnode bundle`: what a model bundle is, and whether it is intact."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from workers.checkpoints.import_command import import_group
@@ -13,6 +15,9 @@ from workers.registry_commands import (
 from workers.rehead_command import rehead_command
 from workers.run_command import run_command
 from workers.tune_command import tune_command
+
+if TYPE_CHECKING:
+    from schemas.bundle import ScoredClass
 
 _bundle_argument = click.argument("bundle", required=False)
 
@@ -65,19 +70,33 @@ def show_command(bundle: str | None) -> None:
     facts.add_row("backbone", f"{manifest.architecture.timm_name}, {manifest.preprocessing.size} px")
     if manifest.channels:
         facts.add_row("regions and landmarks", ", ".join(manifest.channels))
+    if (look := manifest.second_look) is not None:
+        said = f"crops of {look.crop} of {look.detail_size} px around tip and carina: {', '.join(look.channels)}"
+        facts.add_row("second look", said)
     facts.add_row("data", str(manifest.training.get("data", "not stated")))
     print_whole(console, facts)
     if not manifest.says_something:
         console.print("[yellow]Its results would say nothing, so it cannot be activated.[/]")
-    classes = Table("class", "operating point", "score", title="Classes")
+    classes = Table("class", "operating point", "score", "calibrated on", title="Classes")
     for scored in manifest.classes:
-        meaning = "probability" if scored.calibrated else "not calibrated"
+        meaning = "probability" if scored.calibrated else "no probability"
         point = scored.operating_point
-        classes.add_row(scored.target, "none: undetermined" if point is None else f"{point:.3f}", meaning)
+        classes.add_row(
+            scored.target, "none: undetermined" if point is None else f"{point:.3f}", meaning, _made_on(scored)
+        )
     if manifest.classes:
         print_whole(console, classes)
     if manifest.metrics:
         print_whole(console, metrics_table(manifest.metrics, "Figures stated by the bundle"))
+
+
+def _made_on(scored: "ScoredClass") -> str:
+    calibration = scored.calibration
+    if calibration is None:
+        return "nothing"
+    error = calibration.expected_calibration_error
+    figures = [f"n {calibration.n}", f"prevalence {calibration.prevalence:.1%}"]
+    return ", ".join([calibration.data, *figures, *([] if error is None else [f"expected error {error:.3f}"])])
 
 
 @bundle_group.command("verify")

@@ -15,6 +15,7 @@ from schemas.settings import WorkerSettings
 from workers.engine_lane import Batching, Lane
 from workers.engine_messages import Ready
 from workers.engine_queue import Computed, ImageQueue
+from workers.second_look import Detail
 
 
 class Engine:
@@ -39,13 +40,14 @@ class Engine:
         batching: Batching | None = None,
     ) -> None:
         self._size = manifest.preprocessing.size
+        self._detail_size = None if manifest.second_look is None else manifest.second_look.detail_size
         self._queue = ImageQueue()
         self._lanes = [
             Lane(
                 self._queue,
                 len(devices),
                 bundle,
-                self._size,
+                manifest,
                 device,
                 settings,
                 batching or Batching.of(device, settings),
@@ -64,16 +66,19 @@ class Engine:
             lane.serve()
         return ready
 
-    def run(self, image: NDArray[np.float32], priority: int = 100) -> Computed:
+    def run(self, image: NDArray[np.float32], priority: int = 100, detail: Detail | None = None) -> Computed:
         """The model's output for a placed image, float32 [size, size] in 0..1; lower priorities go first.
 
-        Raises EngineError.
+        A bundle with a second look needs the `detail` as well. Raises EngineError.
         """
         if image.shape != (self._size, self._size) or image.dtype != np.float32:
             raise ValueError(
                 f"image {image.dtype} {list(image.shape)}, wanted float32 {[self._size, self._size]}, not normalised"
             )
-        return self._queue.put(image, priority).result()
+        given = None if detail is None else len(detail.pixels)
+        if given != self._detail_size:
+            raise ValueError(f"detail image of {given} pixels, wanted {self._detail_size}")
+        return self._queue.put(image, priority, detail).result()
 
     @property
     def processes(self) -> list[int]:

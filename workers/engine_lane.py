@@ -9,8 +9,10 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import structlog
 
+from schemas.bundle import Manifest
 from schemas.errors import EngineDiedError, EngineError, EngineUnavailableError
 from schemas.settings import WorkerSettings
 from workers.engine_link import EngineLink
@@ -57,7 +59,7 @@ class Lane:
         queue: ImageQueue,
         lanes: int,
         bundle: Path,
-        size: int,
+        manifest: Manifest,
         device: str,
         settings: WorkerSettings,
         batching: Batching,
@@ -68,9 +70,12 @@ class Lane:
         self._batching = batching
         #: Images that fit into the device's memory together: halved when they do not.
         self._most = batching.size
-        self._images = SharedImages(BANKS, batching.size, size)
+        self._images = SharedImages(BANKS, batching.size, manifest.preprocessing.size)
+        self._details = None
+        if manifest.second_look is not None:
+            self._details = SharedImages(BANKS, batching.size, manifest.second_look.detail_size, np.uint8)
         self._sent = 0
-        self._link = EngineLink(bundle, device, self._images, settings)
+        self._link = EngineLink(bundle, device, self._images, self._details, settings)
         self._ready: Ready | None = None
         self._thread = threading.Thread(target=self._serve, name=f"engine-{device}", daemon=True)
 
@@ -107,6 +112,8 @@ class Lane:
             self._thread.join()
         self._link.kill()
         self._images.close()
+        if self._details is not None:
+            self._details.close()
 
     def _serve(self) -> None:
         under_way: deque[_Batch] = deque()
@@ -134,7 +141,11 @@ class Lane:
             bank = self._sent % BANKS
             for slot, job in zip(self._images.array[bank], jobs, strict=False):
                 slot[:] = job.image
-            self._link.send(Forward(self._sent, bank, len(jobs)))
+            details = [job.detail for job in jobs if job.detail is not None]
+            if self._details is not None:
+                for slot, detail in zip(self._details.array[bank], details, strict=False):
+                    slot[:] = detail.pixels
+            self._link.send(Forward(self._sent, bank, len(jobs), tuple(each.placement for each in details)))
 
     def _settle(self, batch: _Batch, answer: BatchOutput | OutOfMemory) -> None:
         if answer.number != batch.number:

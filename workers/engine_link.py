@@ -18,10 +18,18 @@ from workers.shared_images import SharedImages
 class EngineLink:
     """The process that computes `bundle` on `device`, and computes it anew after each `kill`."""
 
-    def __init__(self, bundle: Path, device: str, images: SharedImages, settings: WorkerSettings) -> None:
+    def __init__(
+        self,
+        bundle: Path,
+        device: str,
+        images: SharedImages,
+        details: SharedImages | None,
+        settings: WorkerSettings,
+    ) -> None:
         self._bundle = bundle
         self._device = device
         self._images = images
+        self._details = details
         self._settings = settings
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
@@ -42,7 +50,7 @@ class EngineLink:
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
             target=serve,
-            args=(theirs, self._images, self._bundle, self._device),
+            args=(theirs, self._images, self._details, self._bundle, self._device),
             name=f"chexnode-engine-{self._device}",
             daemon=True,
         )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from workers.output import ModelOutput
+from workers.placement import Placement
 
 #: Batches that the shared memory holds: one is computed while the next is written.
 BANKS = 2
@@ -42,6 +43,8 @@ class Forward:
     number: int
     bank: int
     count: int
+    #: How each image lies in its detail image; empty without a second look.
+    details: tuple[Placement, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.bundle import Manifest
 from schemas.errors import ChexnodeError, EngineError
 from workers.engine_messages import BANKS, Answer, BatchOutput, Failure, Forward, Loaded, OutOfMemory, Ready
 from workers.output import ModelOutput
+from workers.second_look import Detail, Looked, look_closer
 from workers.shared_images import SharedImages
 
 if TYPE_CHECKING:
@@ -30,7 +32,9 @@ _PR_SET_PDEATHSIG = 1
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "bad_alloc", "Failed to allocate")
 
 
-def serve(connection: Connection, images: SharedImages, bundle: Path, device: str) -> None:
+def serve(
+    connection: Connection, images: SharedImages, details: SharedImages | None, bundle: Path, device: str
+) -> None:
     """Load the bundle, send `Loaded`, then answer each `Forward` in order until the other end is closed."""
     _die_with_the_worker()
     # Ctrl-C goes to the whole terminal's process group; the worker decides when this process ends.
@@ -47,7 +51,8 @@ def serve(connection: Connection, images: SharedImages, bundle: Path, device: st
                 chosen.selftest_difference,
             )
         )
-        _answer_batches(connection, images.array, backend)
+        look = None if chosen.closer is None or details is None else _Closer(chosen.closer, chosen.manifest, details)
+        _answer_batches(connection, images.array, backend, look)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the worker is gone
     except ChexnodeError as error:
@@ -69,14 +74,31 @@ def _die_with_the_worker() -> None:
         server._forkserver_alive_fd = None
 
 
-def _answer_batches(connection: Connection, banks: NDArray[np.float32], backend: "Backend") -> None:
-    launched: deque[tuple[int, Callable[[], Outputs]]] = deque()
+class _Closer:
+    """The second look at the images of a batch."""
+
+    def __init__(self, backend: "Backend", manifest: Manifest, details: SharedImages) -> None:
+        self._backend = backend
+        self._manifest = manifest
+        self._banks: NDArray[np.uint8] = details.array
+
+    def look(self, request: Forward, outputs: "Outputs") -> list[Looked | None]:
+        details = map(Detail, self._banks[request.bank, : request.count], request.details)
+        return look_closer(
+            outputs.dense, list(details), self._manifest, lambda crops: self._backend.launch(crops)().dense
+        )
+
+
+def _answer_batches(
+    connection: Connection, banks: NDArray[np.float32], backend: "Backend", closer: _Closer | None
+) -> None:
+    launched: deque[tuple[Forward, Callable[[], Outputs]]] = deque()
     while True:
         if not launched or (len(launched) < BANKS and connection.poll()):
             request: Forward = connection.recv()
-            launched.append((request.number, _launch(backend, banks[request.bank, : request.count])))
+            launched.append((request, _launch(backend, banks[request.bank, : request.count])))
         else:
-            connection.send(_finish(*launched.popleft()))
+            connection.send(_finish(*launched.popleft(), closer))
 
 
 def _launch(backend: "Backend", images: NDArray[np.float32]) -> "Callable[[], Outputs]":
@@ -94,22 +116,24 @@ def _launch(backend: "Backend", images: NDArray[np.float32]) -> "Callable[[], Ou
         return fail
 
 
-def _finish(number: int, outputs: "Callable[[], Outputs]") -> Answer:
+def _finish(request: Forward, outputs: "Callable[[], Outputs]", closer: _Closer | None) -> Answer:
     try:
         finished = outputs()
+        looked = [None] * request.count if closer is None else closer.look(request, finished)
     except Exception as error:
         if not _out_of_memory(error):
             raise
-        return OutOfMemory(number, str(error).strip().split("\n")[0])
-    return BatchOutput(number, [_image(finished, index) for index in range(len(finished.logits))])
+        return OutOfMemory(request.number, str(error).strip().split("\n")[0])
+    return BatchOutput(request.number, [_image(finished, index, each) for index, each in enumerate(looked)])
 
 
-def _image(outputs: "Outputs", index: int) -> ModelOutput | Failure:
+def _image(outputs: "Outputs", index: int, looked: Looked | None) -> ModelOutput | Failure:
     # What is too large for float16 becomes infinite, which ModelOutput refuses.
     with np.errstate(over="ignore"):
         attention, dense = (each[index].astype(np.float16) for each in (outputs.attention, outputs.dense))
     try:
-        return ModelOutput(logits=outputs.logits[index], attention=attention, dense=dense)
+        closer = None if looked is None else looked.closer()
+        return ModelOutput(logits=outputs.logits[index], attention=attention, dense=dense, closer=closer)
     except EngineError as error:
         return Failure(error.detail)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from schemas.errors import EngineError
 from workers.engine_messages import Ready
 from workers.output import ModelOutput
+from workers.second_look import Detail
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Job:
     number: int
     #: float32 [size, size].
     image: NDArray[np.float32] = field(compare=False)
+    #: For the second look.
+    detail: Detail | None = field(compare=False, default=None)
     future: "Future[Computed]" = field(compare=False, default_factory=Future)
     #: Was in the engine when that failed: next time it goes alone, so that only the culprit fails.
     alone: bool = field(compare=False, default=False)
@@ -54,12 +57,12 @@ class ImageQueue:
     def closed(self) -> bool:
         return self._closed
 
-    def put(self, image: NDArray[np.float32], priority: int) -> "Future[Computed]":
+    def put(self, image: NDArray[np.float32], priority: int, detail: Detail | None = None) -> "Future[Computed]":
         """Queue an image; lower priorities go first, equal ones in the order of their coming. Raises EngineError."""
         with self._changed:
             if self._closed:
                 raise _closed()
-            job = Job(priority, next(self._numbers), image)
+            job = Job(priority, next(self._numbers), image, detail)
             heapq.heappush(self._jobs, job)
             self._changed.notify_all()
         return job.future

@@ -36,7 +36,7 @@ from schemas.pictures import (
 from workers import evidence
 from workers.interpret import interpret
 from workers.output import ModelOutput
-from workers.pixels import read_film
+from workers.pixels import is_blank, read_film
 from workers.placement import Placement
 from workers.results.overlay import colour_of
 from workers.results.source import Mask
@@ -71,8 +71,9 @@ def draw_pictures(request: PicturesRequest) -> bytes:
     film = read_film(request.path)
     rows, columns = film.rows, film.columns
     placement = Placement.of(rows, columns, request.manifest.preprocessing, film.area)
-    # Regions do not depend on the spacing.
-    masks = interpret(output, request.manifest, placement, NO_SPACING).masks
+    # Regions do not depend on the spacing, nor does whether the image is refused.
+    found = interpret(output, request.manifest, placement, NO_SPACING, blank=is_blank(request.path))
+    masks = found.masks
 
     grey = _reduced(Image.fromarray(film.pixels), PIXELS_SIDE)
     preview = Image.fromarray(_levels(grey, 256).astype(np.uint8))
@@ -82,7 +83,8 @@ def draw_pictures(request: PicturesRequest) -> bytes:
         columns=columns,
         pixels=_size(preview),
         thumbnail=_size(thumbnail),
-        evidence=_evidence_pictures(output, request.manifest, placement),
+        # Of a refused image nothing is said, so there is nothing to explain.
+        evidence=[] if found.refused else _evidence_pictures(output, request.manifest, placement),
         evidence_scale=evidence.SCALE,
         masks=[
             MaskPicture(
@@ -98,7 +100,7 @@ def draw_pictures(request: PicturesRequest) -> bytes:
         PIXELS: _gzip(_pixels(grey)),
     }
     width, height = _bounded(columns, rows, evidence.SIDE, enlarge=True)
-    for each, attention in zip(index.evidence, output.attention, strict=True):
+    for each, attention in zip(index.evidence, output.attention, strict=False):
         members[each.file] = _evidence_png(evidence.strength(attention, placement, width, height))
     for segment, mask in masks.items():
         members[mask_name(segment)] = _mask_png(mask, segment, preview.size)

@@ -17,6 +17,8 @@ Points = NDArray[np.float64]
 
 #: A range of greys below this (of 1) is what resampling leaves of a constant image: a step of 16 bits is wider.
 _LEAST_RANGE = 1e-5
+#: Percentiles of the greys that STRETCH puts at these shares of the range.
+_STRETCHED = (5, 95)
 _FILTERS = {Resampling.BILINEAR: Image.Resampling.BILINEAR, Resampling.BICUBIC: Image.Resampling.BICUBIC}
 
 
@@ -84,11 +86,11 @@ class Placement:
         """The input float32 [size, size] in 0..1, not normalised, of an image float32 [rows, columns] in 0..1.
 
         Placed, with the profile's intensity over the part of the image that the model sees; 0 beside the image. A
-        constant image is 0 with MIN_MAX and PERCENTILE_99.
+        constant image is 0 with every intensity but WINDOW.
         """
         canvas = self.place(image)
         seen = canvas[self._slices]
-        seen[:] = _with_intensity(seen, self.preprocessing.intensity)
+        seen[:] = with_intensity(seen, self.preprocessing.intensity)
         return canvas
 
     def place(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -245,15 +247,26 @@ def _picture(values: NDArray[np.float32]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(values, np.float32))
 
 
-def _with_intensity(seen: NDArray[np.float32], intensity: Intensity) -> NDArray[np.float32]:
-    """Greys of the seen part of an image, float32 0..1, as the profile has them, 0..1."""
+def with_intensity(seen: NDArray[np.float32], intensity: Intensity) -> NDArray[np.float32]:
+    """Greys of the seen part of an image, float32 0..1 of any shape, as a profile's intensity has them, 0..1."""
     if intensity is Intensity.WINDOW:
         return seen
+    if intensity is Intensity.STRETCH:
+        return _stretched(seen)
     darkest = seen.min()
     brightest = np.percentile(seen, 99) if intensity is Intensity.PERCENTILE_99 else seen.max()
     if brightest - darkest < _LEAST_RANGE:
         return np.zeros_like(seen)
-    stretched: NDArray[np.float32] = ((np.minimum(seen, brightest) - darkest) / (brightest - darkest)).astype(
-        np.float32
-    )
+    spread: NDArray[np.float32] = ((np.minimum(seen, brightest) - darkest) / (brightest - darkest)).astype(np.float32)
+    return spread
+
+
+def _stretched(seen: NDArray[np.float32]) -> NDArray[np.float32]:
+    low, high = np.percentile(seen, _STRETCHED).tolist()
+    if high - low < _LEAST_RANGE:
+        # Nearly all of it is one grey: what little there is beside it shall not vanish.
+        return with_intensity(seen, Intensity.MIN_MAX)
+    share = _STRETCHED[0] / 100
+    slope = (1 - 2 * share) / (high - low)
+    stretched: NDArray[np.float32] = ((seen - low) * slope + share).clip(0, 1).astype(np.float32)
     return stretched

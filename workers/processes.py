@@ -19,13 +19,22 @@ T = TypeVar("T")
 
 
 class Processes:
-    """A pool of spawned processes, warmed up so that the first study is as fast as the next."""
+    """A pool of spawned processes, warmed up so that the first study is as fast as the next.
 
-    def __init__(self, count: int, deadline_seconds: float) -> None:
+    Parameters
+    ----------
+    warm_up
+        False: for who builds no results, and does not want to wait for it.
+    """
+
+    def __init__(self, count: int, deadline_seconds: float, *, warm_up: bool = True) -> None:
         self._deadline_seconds = deadline_seconds
         self._count = count
         self._pool = ProcessPool(
-            max_workers=count, context=multiprocessing.get_context("spawn"), initializer=_initialise
+            max_workers=count,
+            context=multiprocessing.get_context("spawn"),
+            initializer=_initialise,
+            initargs=[warm_up],
         )
 
     def start(self) -> None:
@@ -60,15 +69,17 @@ class Processes:
         self._pool.join()
 
 
-def _initialise() -> None:
+def _initialise(warm_up: bool) -> None:
     # Ctrl-C goes to the whole terminal's process group; the worker decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     configure_logs()
+    if not warm_up:
+        return
     import workers.preparation
-    from workers.results.warm import warm_up
+    from workers.results import warm
 
     assert workers.preparation
-    warm_up()
+    warm.warm_up()
 
 
 def _nothing() -> None:

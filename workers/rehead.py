@@ -59,6 +59,7 @@ def rehead(
     with torch.device("meta"):
         network = build_network(made)
     network.backbone, network.classifier, network.dense = bundle.network.backbone, classifier, bundle.network.dense
+    network.second_look = bundle.network.second_look
     with np.load(bundle.folder / SELFTEST_FILE, allow_pickle=False) as stored:
         images, tolerance = stored["images"], float(stored["tolerance"])
     card = _card(bundle, made, untrained)

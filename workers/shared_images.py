@@ -13,20 +13,22 @@ from numpy.typing import NDArray
 
 
 class SharedImages:
-    """float32 [banks, batch, size, size]; goes to a child process as one of its arguments.
+    """An array [banks, batch, size, size]; goes to a child process as one of its arguments.
 
     Parameters
     ----------
     banks, batch, size
         Shape of the array.
+    dtype
+        float32 for 0..1, or uint8 for 0..255.
     """
 
     _descriptor: int
 
-    def __init__(self, banks: int, batch: int, size: int) -> None:
+    def __init__(self, banks: int, batch: int, size: int, dtype: type[np.float32 | np.uint8] = np.float32) -> None:
         descriptor = os.memfd_create("chexnode-images")
-        os.ftruncate(descriptor, banks * batch * size * size * 4)
-        self._map(descriptor, (banks, batch, size, size))
+        os.ftruncate(descriptor, banks * batch * size * size * np.dtype(dtype).itemsize)
+        self._map(descriptor, (banks, batch, size, size), dtype)
 
     def close(self) -> None:
         """Let go of the descriptor; the memory goes when nobody uses the array any more."""
@@ -34,16 +36,15 @@ class SharedImages:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _map(self, descriptor: int, shape: tuple[int, ...]) -> None:
+    def _map(self, descriptor: int, shape: tuple[int, ...], dtype: type[np.float32 | np.uint8]) -> None:
         self._descriptor = descriptor
-        self._shape = shape
         #: The images themselves.
-        self.array: NDArray[np.float32] = np.frombuffer(mmap.mmap(descriptor, 0), np.float32).reshape(shape)
+        self.array: NDArray[Any] = np.frombuffer(mmap.mmap(descriptor, 0), dtype).reshape(shape)
 
-    def __getstate__(self) -> tuple[Any, tuple[int, ...]]:
+    def __getstate__(self) -> tuple[Any, tuple[int, ...], type[Any]]:
         # Only while a child process is started does multiprocessing pass descriptors on.
-        return DupFd(self._descriptor), self._shape
+        return DupFd(self._descriptor), self.array.shape, self.array.dtype.type
 
-    def __setstate__(self, state: tuple[Any, tuple[int, ...]]) -> None:
-        duplicate, shape = state
-        self._map(duplicate.detach(), shape)
+    def __setstate__(self, state: tuple[Any, tuple[int, ...], type[Any]]) -> None:
+        duplicate, shape, dtype = state
+        self._map(duplicate.detach(), shape, dtype)

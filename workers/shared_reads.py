@@ -11,22 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-from schemas.preprocessing import Preprocessing
-from workers.preparation import prepare
+from workers.preparation import Prepared, Wanted, prepare
 from workers.processes import Processes
 
-_Key: TypeAlias = tuple[str, Preprocessing]
+_Key: TypeAlias = tuple[str, Wanted]
 
 
 @dataclass(frozen=True)
 class Placed:
-    """An image as a bundle's engine takes it."""
+    """An image as a bundle's engine takes it, and where it came from."""
 
-    #: float32 [size, size] in 0..1, not normalised.
-    pixels: NDArray[np.float32]
+    image: Prepared
     #: False: it had been read for another bundle.
     read_for_this: bool
 
@@ -44,9 +39,9 @@ class SharedReads:
         self._processes = processes
         self._capacity = capacity
         self._lock = threading.Lock()
-        self._placed: OrderedDict[_Key, Future[NDArray[np.float32]]] = OrderedDict()
+        self._placed: OrderedDict[_Key, Future[Prepared]] = OrderedDict()
 
-    def place(self, pixel_digest: str, path: Path, wanted: Preprocessing, others: Sequence[Preprocessing]) -> Placed:
+    def place(self, pixel_digest: str, path: Path, wanted: Wanted, others: Sequence[Wanted]) -> Placed:
         """The image at `path` placed for `wanted`; when it has to be read, it is placed for `others` as well.
 
         Raises what `workers.preparation.prepare` raises, or WorkerProcessLostError; everybody who waits for the same
@@ -60,7 +55,7 @@ class SharedReads:
                     for each in dict.fromkeys([wanted, *others])
                     if each == wanted or (pixel_digest, each) not in self._placed
                 ]
-                futures = {(pixel_digest, each): Future[NDArray[np.float32]]() for each in missing}
+                futures = {(pixel_digest, each): Future[Prepared]() for each in missing}
                 self._placed |= futures
                 while len(self._placed) > self._capacity:
                     self._placed.popitem(last=False)

@@ -14,6 +14,13 @@ PLAUSIBLE_SPACING_MM = (0.02, 4.0)
 PLAUSIBLE_LONGER_SIDE_MM = (80.0, 1000.0)
 #: Source-to-detector over source-to-patient distance; below 1 is impossible, beyond 2 no chest radiograph is taken.
 MAXIMUM_MAGNIFICATION = 2.0
+#: How much larger than in the patient the carina is on a chest radiograph that does not say it: by geometry, distance
+#: from source to detector over distance from source to carina. At least 1.0, on the detector; at most 1.2, on a bedside
+#: film at 100 cm of an adult whose carina is so far away from the detector:
+MAGNIFICATION_RANGE = (1.0, 1.2)
+CARINA_TO_DETECTOR_MM = 170.0
+#: Distances from source to detector that are no mistakes; at 180 cm the carina is magnified by 1.1 at most.
+PLAUSIBLE_SOURCE_TO_DETECTOR_MM = (900.0, 4000.0)
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,9 @@ class Spacing:
     #: Between columns: along x.
     column_mm: float
     basis: DistanceBasis
+    #: In the detector plane: least and largest factor by which distances are larger than in the patient. Of other bases
+    #: it says nothing, since their distances are the patient's.
+    magnification: tuple[float, float] = MAGNIFICATION_RANGE
 
 
 NO_SPACING = Spacing(0.0, 0.0, DistanceBasis.NONE)
@@ -39,7 +49,8 @@ def image_spacing(header: Dataset) -> Spacing:
        the modality's statement, because its definition is "distance in the patient" and nothing contradicts it.
     3. Otherwise Imager Pixel Spacing (or Pixel Spacing equal to it, which 10.7.1.1 says is not corrected) divided by
        Estimated Radiographic Magnification Factor. A factor of exactly 1 is how devices write "not known".
-    4. Imager Pixel Spacing as it is: in the plane of the detector.
+    4. Imager Pixel Spacing as it is: in the plane of the detector. Distance Source to Detector then says by how much
+       distances may be too large at most.
     """
     pixel = _pair(header, "PixelSpacing")
     imager = _pair(header, "ImagerPixelSpacing")
@@ -53,7 +64,17 @@ def image_spacing(header: Dataset) -> Spacing:
     if magnification is not None and 1.0 < magnification <= MAXIMUM_MAGNIFICATION:
         corrected = (imager[0] / magnification, imager[1] / magnification)
         return Spacing(*corrected, DistanceBasis.MAGNIFICATION_CORRECTED)
-    return Spacing(*imager, DistanceBasis.DETECTOR_PLANE)
+    return Spacing(*imager, DistanceBasis.DETECTOR_PLANE, _magnification(header))
+
+
+def _magnification(header: Dataset) -> tuple[float, float]:
+    """MAGNIFICATION_RANGE, or less where the header says how far away the source was."""
+    least, largest = MAGNIFICATION_RANGE
+    distance = number(header, "DistanceSourceToDetector")
+    low, high = PLAUSIBLE_SOURCE_TO_DETECTOR_MM
+    if distance is None or not low <= distance <= high:
+        return least, largest
+    return least, distance / (distance - CARINA_TO_DETECTOR_MM)
 
 
 def _pair(header: Dataset, keyword: str) -> tuple[float, float] | None:

@@ -20,7 +20,6 @@ from node.reading import lock_study, settle
 from node.registry import active_bundles, manifest_of
 from node.results_planning import make_current, plan_results, wanted_objects
 from schemas.bundle import Manifest
-from schemas.codes import Finding
 from schemas.identity import software_version
 from schemas.result import EngineReference, FailedImage
 from schemas.settings import ResultObject, Settings
@@ -38,8 +37,9 @@ from schemas.tables import (
 )
 from workers.assembly import Assembly, AssemblyRequest, ImageRequest, assemble
 from workers.pictures import PicturesRequest, draw_pictures
+from workers.preparation import Wanted
 from workers.processes import Processes
-from workers.results.source import ImageIdentity, Predecessor, ReportIdentity, tracking_keys
+from workers.results.source import ImageIdentity, Predecessor, ReportIdentity, keys_of
 from workers.serving import Served, Serving
 from workers.shared_reads import SharedReads
 
@@ -153,11 +153,11 @@ class Tasks:
         placed = self._reads.place(
             row.pixel_digest,
             self._store.path(row.file_sha256),
-            bundle.manifest.preprocessing,
-            [served[digest].manifest.preprocessing for digest in others],
+            Wanted.by(bundle.manifest),
+            [Wanted.by(served[digest].manifest) for digest in others],
         )
         prepared = perf_counter()
-        computed = bundle.engine.run(placed.pixels, row.priority)
+        computed = bundle.engine.run(placed.image.pixels, row.priority, placed.image.detail)
         ran = perf_counter()
         output_sha256 = self._store.put(computed.output.to_bytes())
 
@@ -231,7 +231,7 @@ class Tasks:
                 segmentation_series_instance_uid=segmentation.series_instance_uid,
                 secondary_capture_sop_instance_uid=capture.sop_instance_uid,
                 secondary_capture_series_instance_uid=capture.series_instance_uid,
-                tracking_uids=_tracking_uids(session, image.instance, result.bundle_name, manifest.findings),
+                tracking_uids=_tracking_uids(session, image.instance, result.bundle_name, manifest),
             ),
         )
 
@@ -313,11 +313,11 @@ class Tasks:
         return commit
 
 
-def _tracking_uids(session: Session, instance: Instance, bundle_name: str, findings: list[Finding]) -> dict[str, str]:
+def _tracking_uids(session: Session, instance: Instance, bundle_name: str, manifest: Manifest) -> dict[str, str]:
     """The tracking UIDs of what the bundle sees on the image, minted on first use and kept for all its versions."""
     minted = select(Tracking).where(Tracking.instance_id == instance.id, Tracking.bundle_name == bundle_name)
     known = {row.key: row.tracking_uid for row in session.scalars(minted)}
-    for key in tracking_keys(findings):
+    for key in keys_of(manifest):
         if key not in known:
             known[key] = generate_uid(prefix=None)
             session.add(Tracking(instance_id=instance.id, bundle_name=bundle_name, key=key, tracking_uid=known[key]))

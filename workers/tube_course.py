@@ -10,24 +10,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.landmark import Peak, locate
+from workers.landmark import Peak, locate, sigmoid
 
 #: No polyline has more points: SCOORD and every viewer take 64 easily.
 MAXIMUM_POINTS = 64
 
 #: Course logits beyond these count no more. The lower one is the price of a row of gap, the upper one the gain of a
 #: row of tube: a gap is bridged when about as many rows of tube lie beyond it.
-_LOGIT_RANGE = (-3.0, 4.0)
+LOGIT_RANGE = (-3.0, 4.0)
 #: The tip's logits, clipped, weigh as this many rows: a sure tip bridges a gap of about 12 rows (-6 to 6 = 36 / 3).
-_TIP_RANGE = (-6.0, 6.0)
+TIP_RANGE = (-6.0, 6.0)
 _TIP_WEIGHT = 3.0
 #: A path moves at most this many cells sideways per row (63 degrees: the left main bronchus), at a price each.
 _MAXIMUM_STEP = 2
 _STEP_PRICE = 0.5
 #: The tip is looked for so many cells around the end of the path.
 _TIP_RADIUS = 4
-#: Fewer rows of mask are a speck and no course.
-_LEAST_ROWS = 3
+#: Fewer rows or cells of mask are a speck and no course.
+LEAST_CELLS = 3
 #: Cells beside the path that the centre of a row is taken over: half a tube of 13 mm, tilted, at 2.5 mm per cell.
 _HALF_WIDTH = 4
 _SMOOTHED_ROWS = 5
@@ -46,28 +46,31 @@ class TubeCourse:
     points: Points
     #: None when the heat map is weak where the course ends.
     tip: Peak | None
+    #: The highest score of the course map (sigmoid, 0..1) on the traced line; of all of it where nothing was traced.
+    score: float
 
 
 def trace_tube(course: NDArray[np.float32], tip: NDArray[np.float32], stride: int) -> TubeCourse:
     """Trace a tube. `course` and `tip` are logits float32 [H, W] with `stride` model pixels per cell."""
-    mask = np.clip(course, *_LOGIT_RANGE)
+    mask = np.clip(course, *LOGIT_RANGE)
     scores, steps = _best_paths(mask)
-    ends = scores + _TIP_WEIGHT * np.clip(tip, *_TIP_RANGE)
+    ends = scores + _TIP_WEIGHT * np.clip(tip, *TIP_RANGE)
     row, column = (int(index) for index in np.unravel_index(int(np.argmax(ends)), ends.shape))
-    peak = _tip_near(tip, row, column, stride)
+    peak = tip_near(tip, row, column, stride)
 
     path = _follow(steps, row, column)
     rows = np.arange(row - len(path) + 1, row + 1)
     on_tube = np.flatnonzero(course[rows, path] > 0)
-    if len(on_tube) < _LEAST_ROWS:
-        return TubeCourse(np.empty((0, 2)), peak)
+    if len(on_tube) < LEAST_CELLS:
+        return TubeCourse(np.empty((0, 2)), peak, float(sigmoid(course.max())))
     rows, path = rows[: on_tube[-1] + 1], path[: on_tube[-1] + 1]
-    centres = _smoothed(_row_centres(mask, rows, path))
+    score = float(sigmoid(course[rows, path].max()))
+    centres = smoothed(_row_centres(mask, rows, path))
     points = (np.column_stack([centres, rows]) + 0.5) * stride
     if peak is not None:
         # The last row before the tip would only bend the line: the tip is known better than the mask's end.
         points = np.vstack([points[points[:, 1] < peak.y - stride], [peak.x, peak.y]])
-    return TubeCourse(_simplified(points), peak)
+    return TubeCourse(simplified(points), peak, score)
 
 
 def _best_paths(mask: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
@@ -100,7 +103,8 @@ def _follow(steps: NDArray[np.int8], row: int, column: int) -> NDArray[np.intp]:
     return np.array(columns[::-1], np.intp)
 
 
-def _tip_near(tip: NDArray[np.float32], row: int, column: int, stride: int) -> Peak | None:
+def tip_near(tip: NDArray[np.float32], row: int, column: int, stride: int) -> Peak | None:
+    """The peak of the tip's heat map around a cell; None when it is weak there."""
     top, left = max(row - _TIP_RADIUS, 0), max(column - _TIP_RADIUS, 0)
     peak = locate(tip[top : row + _TIP_RADIUS + 1, left : column + _TIP_RADIUS + 1], stride)
     return None if peak is None else Peak(peak.x + left * stride, peak.y + top * stride, peak.score)
@@ -118,14 +122,14 @@ def _row_centres(mask: NDArray[np.float32], rows: NDArray[np.intp], path: NDArra
     return np.where(total > 0, (weights * columns).sum(axis=1) / np.maximum(total, 1e-9), path)
 
 
-def _smoothed(centres: NDArray[np.float64]) -> NDArray[np.float64]:
+def smoothed(centres: NDArray[np.float64]) -> NDArray[np.float64]:
     """Moving average; the odd reflection at the ends leaves a straight line as it is."""
     reach = min(_SMOOTHED_ROWS // 2, len(centres) - 1)
     padded = np.pad(centres, reach, mode="reflect", reflect_type="odd")
     return np.convolve(padded, np.full(2 * reach + 1, 1.0 / (2 * reach + 1)), mode="valid")
 
 
-def _simplified(points: Points) -> Points:
+def simplified(points: Points) -> Points:
     """Douglas-Peucker with _TOLERANCE, or as much more as MAXIMUM_POINTS needs."""
     tolerance = _TOLERANCE
     while True:

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from rich.console import Console
     from rich.progress import Progress
 
     from schemas.tuning import DeviceTuning
+    from workers.preparation import Prepared
     from workers.tuning import Tuner
 
 
@@ -113,24 +112,22 @@ def _tune(tuner: "Tuner", device: str, images: int, progress: "Progress") -> "De
     return tuner.choose(measured)
 
 
-def _placed(files: Path, bundle: Path, progress: "Progress") -> "NDArray[np.float32]":
-    import numpy as np
-
+def _placed(files: Path, bundle: Path, progress: "Progress") -> "list[Prepared]":
     from node.files import expand
     from schemas.bundle import read_manifest
     from schemas.errors import ChexnodeError, UnsupportedImageError
-    from workers.preparation import prepare
+    from workers.preparation import Prepared, Wanted, prepare
 
-    preprocessing = read_manifest(bundle).preprocessing
-    placed = []
+    wanted = Wanted.by(read_manifest(bundle))
+    placed: list[Prepared] = []
     for path in progress.track(expand([files]), description="reading images"):
         try:
-            placed += prepare(path, [preprocessing])
+            placed += prepare(path, [wanted])
         except ChexnodeError as error:
             progress.console.print(f"[yellow]{path.name} is left out: {error}[/]")
     if not placed:
         raise UnsupportedImageError(f"{files} holds no image that can be read; leave --images out to do without.")
-    return np.stack(placed)
+    return placed
 
 
 def _print(tuned: "DeviceTuning", decides: bool, console: "Console") -> None:

@@ -3,8 +3,9 @@
 Called by `chexnode bundle tune`; what it finds is read by engine processes when they start (backends/choice.py).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from math import inf
 from pathlib import Path
@@ -14,16 +15,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from schemas.bundle import Manifest
+from schemas.bundle import DenseHead, Manifest, SecondLookHead, read_manifest
 from schemas.codes import Landmark, Segment
 from schemas.errors import BundleError
+from schemas.preprocessing import Intensity
 from schemas.settings import WorkerSettings
 from schemas.tuning import MOST_SELFTEST_DIFFERENCE, REFERENCE, DeviceTuning, EngineChoice, MeasuredEngine
 from workers.backends.backend import Backend, Outputs
-from workers.backends.choice import device_name, make_backend, selftest_compute, versions
-from workers.bundle import SELFTEST_FILE, load_bundle, run_selftest
+from workers.backends.choice import device_name, make_backend, make_closer, selftest_through, versions
+from workers.bundle import SELFTEST_FILE, load_bundle
+from workers.calibration import class_scores
 from workers.devices import available_cores
-from workers.landmark import locate, sigmoid
+from workers.landmark import locate
+from workers.placement import Placement
+from workers.preparation import Prepared
+from workers.second_look import Crop, Detail, crop_for, detail_preprocessing
 
 #: What an engine may differ by from eager float32 and still be chosen. Of scores, landmarks and evidence maps one in a
 #: hundred may exceed it, or the bounds would be the tighter, the more images they are measured on. A score of 0.02 is
@@ -37,6 +43,15 @@ MOST_ATTENTION_DIFFERENCE = 0.1
 
 #: A pass is timed until it has run so often and so long.
 _PASSES, _SECONDS = 5, 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Looks:
+    """What an engine gives for the tuner's images, batch by batch."""
+
+    first: list[Outputs]
+    #: Of a crop of each image; empty without a second look.
+    closer: list[Outputs]
 
 
 @dataclass(frozen=True)
@@ -66,17 +81,20 @@ def candidates(device: str) -> list[Candidate]:
 
 
 class Tuner:
-    """Measures engines for the bundle in `folder` on one device, over placed images float32 [n, S, S] in 0..1."""
+    """Measures engines for the bundle in `folder` on one device, over images as they are prepared for it."""
 
-    def __init__(self, folder: Path, device: str, images: NDArray[np.float32], settings: WorkerSettings) -> None:
+    def __init__(self, folder: Path, device: str, images: Sequence[Prepared], settings: WorkerSettings) -> None:
         self._folder = folder
+        self._manifest = read_manifest(folder)
         self._device = device
-        self._images = images
+        self._images = np.stack([each.pixels for each in images])
+        self._details = [each.detail for each in images if each.detail is not None]
+        #: float32 [n, side, side], chosen by the reference, so that every engine looks at the same.
+        self._crops: NDArray[np.float32] = np.zeros((0, 1, 1), np.float32)
         self._batch = 1 if device == "cpu" else settings.batch
         # Half of what an engine process is allowed, since then it may share the host with others.
         self._most_start_seconds = settings.engine_start_seconds / 2
-        self._reference: list[Outputs] = []
-        self._reference_milliseconds = 0.0
+        self._reference: _Looks | None = None
         torch.set_num_threads(available_cores())
 
     def measure(self, engine: EngineChoice, step: Callable[[], None] = lambda: None) -> MeasuredEngine:
@@ -85,26 +103,32 @@ class Tuner:
         `step` is called after each batch. Raises whatever keeps the engine from computing the network.
         """
         if engine.name != "torch":  # converted once: only later starts count
-            make_backend(load_bundle(self._folder), engine, self._device, self._batch)
+            unconverted = load_bundle(self._folder)
+            make_backend(unconverted, engine, self._device, self._batch)
+            make_closer(unconverted, engine, self._device, self._batch)
         started = perf_counter()
         loaded = load_bundle(self._folder)
         backend = make_backend(loaded, engine, self._device, self._batch)
-        selftest = run_selftest(loaded, selftest_compute(backend, self._batch), tolerance=inf)
+        closer = make_closer(loaded, engine, self._device, self._batch)
+        selftest = selftest_through(loaded, backend, closer, self._batch, tolerance=inf)
         start_seconds = perf_counter() - started
-        outputs = []
-        for batch in self._batches():
-            outputs.append(backend.launch(batch)())
+        first = []
+        for batch in self._batches(self._images):
+            first.append(backend.launch(batch)())
             step()
-        self._reference = self._reference or outputs
+        if closer is not None and not len(self._crops):
+            self._crops = self._cut(first)
+        looks = _Looks(first, [closer.launch(batch)() for batch in self._batches(self._crops)] if closer else [])
+        reference = self._reference = self._reference or looks
         measured = MeasuredEngine(
             engine=engine,
-            milliseconds_per_image=self._milliseconds(backend),
+            milliseconds_per_image=self._milliseconds(backend, closer),
             start_seconds=start_seconds,
-            score_difference=_most(map(_score_differences, outputs, self._reference)),
-            flipped_decisions=_flipped_decisions(loaded.manifest, outputs, self._reference),
-            attention_difference=_most(map(_attention_differences, outputs, self._reference)),
-            flipped_mask=_flipped_mask(loaded.manifest, outputs, self._reference),
-            landmark_shift=_landmark_shift(loaded.manifest, outputs, self._reference),
+            score_difference=_most(map(partial(_score_differences, loaded.manifest), first, reference.first)),
+            flipped_decisions=_flipped_decisions(self._manifest, looks, reference),
+            attention_difference=_most(map(_attention_differences, first, reference.first)),
+            flipped_mask=_flipped_mask(self._manifest, looks, reference),
+            landmark_shift=_landmark_shift(self._manifest, looks, reference),
             selftest_difference=selftest,
         )
         return measured.model_copy(update={"refused": self.refused(measured)})
@@ -121,16 +145,31 @@ class Tuner:
             measured=measured,
         )
 
-    def _batches(self) -> Iterator[NDArray[np.float32]]:
-        for start in range(0, len(self._images), self._batch):
-            yield self._images[start : start + self._batch]
+    def _batches(self, images: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        for start in range(0, len(images), self._batch):
+            yield images[start : start + self._batch]
 
-    def _milliseconds(self, backend: Backend) -> float:
-        batch = np.resize(self._images, (self._batch, *self._images.shape[1:]))
+    def _cut(self, first: list[Outputs]) -> NDArray[np.float32]:
+        """A crop of each image, its middle where there is nothing to look at."""
+        head = self._manifest.second_look
+        assert head is not None
+        middle = Crop.centred(np.full(2, head.detail_size / 2), head)
+        dense = np.concatenate([each.dense for each in first])
+        crops = [
+            (crop_for(maps, self._manifest, detail.placement) or middle).cut(detail.pixels)
+            for maps, detail in zip(dense, self._details, strict=True)
+        ]
+        return np.stack(crops).astype(np.float32) / np.float32(255)
+
+    def _milliseconds(self, backend: Backend, closer: Backend | None) -> float:
+        """Of both looks at an image."""
+        batch, crops = (np.resize(each, (self._batch, *each.shape[1:])) for each in (self._images, self._crops))
         times: list[float] = []
         while len(times) < _PASSES or sum(times) < _SECONDS:
             started = perf_counter()
             backend.launch(batch)()
+            if closer is not None:
+                closer.launch(crops)()
             times.append(perf_counter() - started)
         # The best one: what else this host was doing meanwhile slows some of them.
         return min(times) * 1000 / len(batch)
@@ -151,10 +190,10 @@ class Tuner:
         return "; ".join(f"{what} {value:.3g}, bound {bound:g}" for what, value, bound in bounds if not value <= bound)
 
 
-def selftest_images(folder: Path) -> NDArray[np.float32]:
-    """The inputs of the bundle's self-test and variations of them: float32 [n, S, S] in 0..1, always the same.
+def selftest_images(folder: Path) -> list[Prepared]:
+    """The inputs of the bundle's self-test and variations of them, always the same.
 
-    Raises BundleError when the bundle has no readable self-test.
+    For a second look they are enlarged. Raises BundleError when the bundle has no readable self-test.
     """
     try:
         with np.load(folder / SELFTEST_FILE, allow_pickle=False) as stored:
@@ -170,7 +209,16 @@ def selftest_images(folder: Path) -> NDArray[np.float32]:
         np.roll(originals, originals.shape[-1] // 32, axis=-1),
         originals[:, :, ::-1],
     ]
-    return np.ascontiguousarray(np.concatenate(variations))
+    preprocessing = detail_preprocessing(read_manifest(folder))
+    prepared = []
+    for image in np.ascontiguousarray(np.concatenate(variations)):
+        detail = None
+        if preprocessing is not None:
+            as_they_are = preprocessing.model_copy(update={"intensity": Intensity.WINDOW})
+            placement = Placement.of(len(image), len(image), as_they_are)
+            detail = Detail.of(image, placement)
+        prepared.append(Prepared(image, detail))
+    return prepared
 
 
 def _most(differences: Iterable[NDArray[np.floating]]) -> float:
@@ -179,8 +227,8 @@ def _most(differences: Iterable[NDArray[np.floating]]) -> float:
     return float(np.percentile(every, 99)) if every.size else 0.0
 
 
-def _score_differences(ours: Outputs, reference: Outputs) -> NDArray[np.floating]:
-    return np.abs(sigmoid(ours.logits) - sigmoid(reference.logits))
+def _score_differences(manifest: Manifest, ours: Outputs, reference: Outputs) -> NDArray[np.floating]:
+    return np.abs(class_scores(ours.logits, manifest.classes) - class_scores(reference.logits, manifest.classes))
 
 
 def _attention_differences(ours: Outputs, reference: Outputs) -> NDArray[np.floating]:
@@ -189,49 +237,57 @@ def _attention_differences(ours: Outputs, reference: Outputs) -> NDArray[np.floa
     return np.asarray(np.abs(ours.attention - reference.attention).max(axis=(2, 3), initial=0.0) / peaks)
 
 
-def _flipped_decisions(manifest: Manifest, ours: list[Outputs], reference: list[Outputs]) -> float:
+def _flipped_decisions(manifest: Manifest, ours: _Looks, reference: _Looks) -> float:
     """Share of the decisions at the operating points, and whether a landmark is there, that come out otherwise."""
-    decided = [_decisions(manifest, each) for each in ours]
-    wanted = [_decisions(manifest, each) for each in reference]
-    flipped = np.concatenate(decided) != np.concatenate(wanted)
+    flipped = _decisions(manifest, ours) != _decisions(manifest, reference)
     return float(flipped.mean()) if flipped.size else 0.0
 
 
-def _decisions(manifest: Manifest, outputs: Outputs) -> NDArray[np.bool_]:
+def _decisions(manifest: Manifest, looks: _Looks) -> NDArray[np.bool_]:
     points = np.array([scored.operating_point or np.nan for scored in manifest.classes])
     known = np.isfinite(points)
-    present = sigmoid(outputs.logits)[:, known] >= points[known]
-    located = [point is not None for point in _landmarks(manifest, outputs)]
-    return np.concatenate([present.ravel(), np.array(located, bool)])
+    scores = [class_scores(outputs.logits, manifest.classes) for outputs in looks.first]
+    present = [(each[:, known] >= points[known]).ravel() for each in scores]
+    located = [point is not None for point in _landmarks(manifest, looks)]
+    return np.concatenate([*present, np.array(located, bool)])
 
 
-def _landmark_shift(manifest: Manifest, ours: list[Outputs], reference: list[Outputs]) -> float:
+def _landmark_shift(manifest: Manifest, ours: _Looks, reference: _Looks) -> float:
     """Distance, model pixels, where both locate a landmark."""
-    shifts = []
-    for one, other in zip(ours, reference, strict=True):
-        for point, wanted in zip(_landmarks(manifest, one), _landmarks(manifest, other), strict=True):
-            if point is not None and wanted is not None:
-                shifts.append(float(np.hypot(*(point - wanted))))
+    pairs = zip(_landmarks(manifest, ours), _landmarks(manifest, reference), strict=True)
+    shifts = [float(np.hypot(*(one - other))) for one, other in pairs if one is not None and other is not None]
     return _most([np.array(shifts)])
 
 
-def _landmarks(manifest: Manifest, outputs: Outputs) -> list[NDArray[np.float64] | None]:
-    stride = manifest.dense.stride if manifest.dense else 1
+def _landmarks(manifest: Manifest, looks: _Looks) -> list[NDArray[np.float64] | None]:
+    """All that are looked for, in model pixels; None: not located."""
     points: list[NDArray[np.float64] | None] = []
-    for dense in outputs.dense:
-        for channel, heat in zip(manifest.channels, dense, strict=True):
-            if isinstance(channel, Landmark):
-                peak = locate(heat, stride)
-                points.append(None if peak is None else np.array([peak.x, peak.y]))
+    for head, outputs in _heads(manifest, looks):
+        # A pixel of the detail image is finer.
+        scale = manifest.preprocessing.size / head.detail_size if isinstance(head, SecondLookHead) else 1.0
+        for dense in (maps for each in outputs for maps in each.dense):
+            for channel, heat in zip(head.channels, dense, strict=True):
+                if isinstance(channel, Landmark):
+                    peak = locate(heat, head.stride)
+                    points.append(None if peak is None else np.array([peak.x, peak.y]) * scale)
     return points
 
 
-def _flipped_mask(manifest: Manifest, ours: list[Outputs], reference: list[Outputs]) -> float:
+def _flipped_mask(manifest: Manifest, ours: _Looks, reference: _Looks) -> float:
     """Greatest share over the segments of pixels that are in one mask only, among those in either."""
     worst = 0.0
-    for index, channel in enumerate(manifest.channels):
-        if isinstance(channel, Segment):
-            mask = np.concatenate([each.dense[:, index] for each in ours]) > 0
-            wanted = np.concatenate([each.dense[:, index] for each in reference]) > 0
-            worst = max(worst, float((mask != wanted).sum()) / max(1, int((mask | wanted).sum())))
+    for (head, outputs), (_, expected) in zip(_heads(manifest, ours), _heads(manifest, reference), strict=True):
+        for index, channel in enumerate(head.channels):
+            if isinstance(channel, Segment):
+                mask = np.concatenate([each.dense[:, index] for each in outputs]) > 0
+                wanted = np.concatenate([each.dense[:, index] for each in expected]) > 0
+                worst = max(worst, float((mask != wanted).sum()) / max(1, int((mask | wanted).sum())))
     return worst
+
+
+def _heads(manifest: Manifest, looks: _Looks) -> Iterator[tuple[DenseHead | SecondLookHead, list[Outputs]]]:
+    """The heads that give maps, and what they gave."""
+    if manifest.dense is not None:
+        yield manifest.dense, looks.first
+    if manifest.second_look is not None:
+        yield manifest.second_look, looks.closer

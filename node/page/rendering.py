@@ -7,7 +7,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from node.foremost import counted, foremost
+from node import score_words, tube_words
+from node.foremost import counted, foremost, tubes_first
 from node.page import words
 from node.page.notice import NoticeBoard
 from node.page.shown import all_tubes, by_urgency, lead, leading_finding, leading_reading, study_findings, uncleared
@@ -30,12 +31,18 @@ def _environment() -> Environment:
         each.__name__: each for each in (words.duration, words.clock, words.person_name, words.dicom_time, words.age)
     }
     functions = (
-        words.tube_words,
-        words.distance_words,
+        tube_words.tube_words,
+        tube_words.length_words,
+        tube_words.side_words,
+        tube_words.short_name,
+        score_words.score_words,
+        score_words.score_number,
+        score_words.malposition_number,
+        score_words.calibration_words,
+        score_words.meaning_of_scores,
         words.target_words,
         words.segment_words,
         words.query,
-        words.score_words,
         words.doubts,
         words.everywhere,
         words.said_of,
@@ -51,6 +58,7 @@ def _environment() -> Environment:
         study_findings,
         uncleared,
         foremost,
+        tubes_first,
         counted,
     )
     environment.globals |= {each.__name__: each for each in functions}

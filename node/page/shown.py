@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from node.bundle_results import BundleResult
-from node.foremost import ranked
+from node.foremost import ranked, tubes_first
 from node.study_record import Reading
 from node.worklist import Row
 from schemas.codes import Category, Device, Finding
@@ -32,7 +32,7 @@ def lead(row: Row) -> Lead | None:
     said = [(bundle, image) for bundle in row.bundles for image in bundle.images]
     if not said:
         return None
-    bundle, image = min(said, key=lambda each: _pressing(each[1]))
+    bundle, image = min(said, key=lambda each: (bool(each[1].refused), _pressing(each[1])))
     same = [(other, each) for other, each in said if each.sop_instance_uid == image.sop_instance_uid]
     shown = image.model_copy(update={"tubes": _tubes(each for _, each in same)})
     picture = bundle.pictures.get(image.sop_instance_uid)
@@ -60,7 +60,7 @@ def leading_reading(readings: Iterable[Reading]) -> Reading | None:
 
 def by_urgency(readings: Iterable[Reading]) -> list[Reading]:
     """Readings of an image, the one that says the most pressing first."""
-    return sorted(readings, key=lambda each: (_pressing(each.result), each.bundle.name))
+    return sorted(readings, key=lambda each: (bool(each.result.refused), _pressing(each.result), each.bundle.name))
 
 
 def all_tubes(images: Iterable[ImageResult]) -> list[TubeResult]:
@@ -91,7 +91,7 @@ def _tubes(images: Iterable[ImageResult]) -> list[TubeResult]:
         known = best.get(tube.device)
         if known is None or _tube_category(tube) < _tube_category(known):
             best[tube.device] = tube
-    return list(best.values())
+    return tubes_first(best.values())
 
 
 def _says(finding: FindingResult) -> tuple[int, float]:

@@ -10,7 +10,7 @@ from node.image_states import Analysis
 from node.study_record import Reading
 from node.worklist import Row, Selection, Show
 from schemas.codes import Device, Finding, Segment
-from schemas.result import EngineReference, ImageResult, TipToCarina, TubeResult
+from schemas.result import EngineReference, ImageResult
 from schemas.tables import Study
 
 
@@ -67,25 +67,6 @@ def age(study: Study) -> str:
     return f"{months // 12} y" if months >= 36 else f"{months} mo"
 
 
-def tube_words(tube: TubeResult) -> str:
-    """A tube in one line: "Endotracheal tube abnormal, tip 96 mm above carina"."""
-    name = tube.device.code.meaning
-    if not tube.present:
-        return f"No {name.lower()}"
-    words = f"{name} {tube.position.value.replace('_', ' ')}" if tube.position else name
-    distance = tube.tip_to_carina
-    if tube.position is None:
-        words += ", position not determined"
-    if distance is None:
-        return words
-    return f"{words}, tip {distance_words(distance)}"
-
-
-def score_words(score: float) -> str:
-    """A score with two digits, and never as if it were certain."""
-    return ">0.99" if score > 0.995 else "<0.01" if score < 0.005 else f"{score:.2f}"
-
-
 def doubts(row: Row) -> list[str]:
     """What a reader of the row must not take for normal: each a sentence."""
     said = [f"The result of {each.bundle_name} cannot be read by this version of CheXNode." for each in row.unreadable]
@@ -96,6 +77,7 @@ def doubts(row: Row) -> list[str]:
     waiting = sum(image.instance.selected and not image.parts for image in row.images)
     if row.is_answered and waiting:
         said.append(f"{waiting} more {'image waits' if waiting == 1 else 'images wait'} to be analysed.")
+    said += refusals(row)
     aside = row.count(Analysis.SET_ASIDE)
     if row.is_answered and aside:
         said.append(f"{aside} more {'image was' if aside == 1 else 'images were'} not analysed.")
@@ -105,6 +87,18 @@ def doubts(row: Row) -> list[str]:
     if open_questions:
         said.append(f"Not assessed: {enumerated(open_questions)}.")
     return said
+
+
+def refusals(row: Row) -> list[str]:
+    """Why images of the study were refused before any finding: each a sentence."""
+    of_image = {image.sop_instance_uid: image.refused for image in row.results if image.refused}
+    reasons = list(of_image.values())
+    if len(row.images) == 1:
+        return [f"Not analysed: {reason}." for reason in reasons]
+    return [
+        f"{reasons.count(reason)} of {len(row.images)} images not analysed: {reason}."
+        for reason in dict.fromkeys(reasons)
+    ]
 
 
 def _unfinished(images: list[Analysis | None], by: str) -> list[str]:
@@ -134,6 +128,8 @@ def disagreements(readings: list[Reading]) -> list[str]:
     """What bundles say differently of one image: each a sentence that names them."""
     said: dict[str, dict[str, list[str]]] = {}
     for reading in readings:
+        word = f"refused ({reading.result.refused})" if reading.result.refused else "analysed"
+        said.setdefault("This image", {}).setdefault(word, []).append(reading.bundle.name)
         for each in reading.result.findings:
             if each.present is not None:
                 word = "present" if each.present else "absent"
@@ -146,13 +142,6 @@ def disagreements(readings: list[Reading]) -> list[str]:
         for subject, answers in said.items()
         if len(answers) > 1
     ]
-
-
-def distance_words(distance: TipToCarina) -> str:
-    """ "96 mm above carina"; without a scale only the side."""
-    side = "above" if distance.pixels >= 0 else "below"
-    length = "" if distance.millimetres is None else f"{abs(distance.millimetres):.0f} mm "
-    return f"{length}{side} carina"
 
 
 def is_named(target: str) -> bool:

@@ -1,4 +1,4 @@
-"""A small bundle with both heads and one with a linear probe on a vision transformer."""
+"""A small bundle with both heads, one with a second look, and one with a linear probe on a vision transformer."""
 
 from pathlib import Path
 
@@ -8,8 +8,9 @@ import torch
 
 from schemas.bundle import Architecture, LinearHead, Manifest, ScoredClass
 from schemas.preprocessing import Preprocessing
+from tests.support.bundles import write_looking_bundle
 from tests.training.tiny_recipe import TINY
-from training.regenerate import initial_manifest
+from training.phantom_making import initial_manifest
 from workers.bundle import LoadedBundle, load_bundle, write_bundle
 from workers.networks.network import build_network
 
@@ -39,6 +40,12 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
     )
     return written(tmp_path_factory.mktemp("probe") / "bundle", manifest).folder
+
+
+@pytest.fixture(scope="session")
+def looking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `tiny`, with a second look at crops of 64 px."""
+    return write_looking_bundle(tmp_path_factory.mktemp("looking") / "bundle")
 
 
 def written(folder: Path, manifest: Manifest) -> LoadedBundle:

@@ -13,7 +13,7 @@ import torch
 from schemas.bundle import bundle_digest
 from schemas.tuning import REFERENCE, EngineChoice
 from workers.backends.backend import Outputs
-from workers.backends.choice import make_backend
+from workers.backends.choice import make_backend, make_closer
 from workers.bundle import load_bundle, normalise
 
 pytest.importorskip("openvino", reason="the extra 'acceleration' is not installed")
@@ -51,6 +51,19 @@ def test_a_bundle_with_three_channels_and_without_maps_gives_its_logits_alone(
     np.testing.assert_allclose(outputs.logits, expected.logits.numpy(), atol=1e-4)
     assert len(np.unique(outputs.logits.round(4))) == outputs.logits.size, "the images differ, and so do the classes"
     assert outputs.attention.shape[:2] == (3, 0) and outputs.dense.shape == (3, 0, 1, 1)
+
+
+@pytest.mark.parametrize("engine", EXACT, ids=str)
+def test_the_second_look_gives_the_networks_own_numbers_too(looking: Path, engine: EngineChoice) -> None:
+    loaded = load_bundle(looking)
+    assert loaded.network.second_look is not None
+    with torch.inference_mode():
+        expected = loaded.network.second_look(normalise(torch.from_numpy(IMAGES), loaded.manifest.preprocessing))
+    closer = make_closer(load_bundle(looking), engine, "cpu", largest_batch=4)
+    assert closer is not None and (closer.name, closer.precision) == (engine.name, engine.precision)
+    outputs = closer.launch(IMAGES)()
+    np.testing.assert_allclose(outputs.dense, expected.numpy(), atol=1e-4)
+    assert expected.std() > 0.03 and outputs.logits.shape == (3, 0)
 
 
 def test_bfloat16_differs_a_little_and_not_more(tiny: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from schemas.bundle import bundle_digest, read_manifest
@@ -23,6 +24,7 @@ from schemas.tuning import (
 )
 from tests.support.phantoms import write_phantom
 from workers.backends.choice import device_name, load_chosen, versions
+from workers.bundle import load_bundle, write_bundle
 from workers.engine import Engine
 from workers.engine_messages import Ready
 from workers.tuning import MOST_SCORE_DIFFERENCE, Tuner, selftest_images
@@ -104,6 +106,23 @@ def test_an_engine_is_refused_that_differs_by_more_than_the_bound(bundle: Path) 
     assert tuner.choose([exact, judged(close)]).choice == BFLOAT16
     assert tuner.choose([exact, judged(far)]).choice == REFERENCE
     assert "scores differ by 0.04, bound 0.02" in judged(far).refused
+
+
+def test_a_second_look_is_measured_too_and_its_differences_count(looking: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(looking, tmp_path / "bundle"))
+    tuner = Tuner(bundle, "cpu", selftest_images(bundle), WorkerSettings())
+    assert tuner.measure(REFERENCE).landmark_shift == 0
+    # A second look of other weights: only what it gives has changed.
+    other = load_bundle(bundle)
+    assert other.network.second_look is not None
+    with torch.no_grad():
+        other.network.second_look.predict.weight.mul_(-3)
+        assert other.network.second_look.predict.bias is not None
+        other.network.second_look.predict.bias.add_(5)
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64), dtype=np.uint8)
+    write_bundle(bundle, other.manifest, other.network, "# card\n", images, storage=torch.float32)
+    changed = tuner.measure(REFERENCE)
+    assert changed.score_difference == 0 and changed.flipped_mask > 0.9 and changed.flipped_decisions > 0
 
 
 def test_without_a_tuning_that_holds_torch_serves_in_float32_and_says_why(bundle: Path) -> None:

@@ -4,7 +4,7 @@ import torch
 
 from schemas.errors import BundleError
 from tests.training.tiny_recipe import TINY
-from training.regenerate import initial_manifest
+from training.phantom_making import initial_manifest
 from workers.networks.dense import DenseHead
 from workers.networks.features import Features, create_backbone
 from workers.networks.glori import GLoRI

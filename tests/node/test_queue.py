@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from node.ledger import Ledger, now
 from node.object_store import FolderObjectStore
-from node.queue import ANALYSIS, Publisher, delivery_queue, empty_file_broker
+from node.queue import ANALYSIS, TRAINING, Publisher, delivery_queue, empty_file_broker
 from node.sweep import Sweep
 from schemas.settings import FolderDestination, Settings
 from schemas.tables import Inference
@@ -74,7 +74,7 @@ def test_the_sweep_publishes_what_is_due_and_does_not_pile_up(
     for _ in range(5):
         due = sweep.once()
         wait_for("the hints are published", lambda: publisher.waiting(ANALYSIS) >= 4)
-    assert due == {ANALYSIS: 9, delivery_queue("out"): 0}
+    assert due == {ANALYSIS: 9, TRAINING: 0, delivery_queue("out"): 0}
     assert publisher.waiting(ANALYSIS) == 4
 
 

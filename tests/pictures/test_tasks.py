@@ -37,6 +37,7 @@ from workers.engine_queue import Computed
 from workers.pictures import PicturesRequest, draw_pictures
 from workers.placement import Placement
 from workers.processes import Processes
+from workers.second_look import Detail
 from workers.serving import Served
 from workers.tasks import Tasks
 
@@ -77,7 +78,7 @@ class _Here:
 class _Engine:
     """Sees the same in every image."""
 
-    def run(self, image: NDArray[Any], priority: int) -> Computed:
+    def run(self, image: NDArray[Any], priority: int, detail: Detail | None) -> Computed:
         by = Ready(name="torch", device="cpu", precision="float32", bundle_digest=DIGEST)
         return Computed(model_output(Placement.of(300, 300, PREPROCESSING)), by)
 

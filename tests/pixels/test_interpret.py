@@ -7,8 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from schemas.bundle import Architecture, DenseHead, GloriHead, Manifest, Population, ScoredClass
-from schemas.codes import DistanceBasis, Finding, Landmark, Segment, TubePosition
+from schemas.bundle import (
+    Acceptance,
+    Architecture,
+    Calibration,
+    DenseHead,
+    GloriHead,
+    Manifest,
+    Population,
+    ScoredClass,
+)
+from schemas.codes import Device, DistanceBasis, Finding, Landmark, Segment, TubePosition
 from schemas.errors import BundleError
 from schemas.preprocessing import Fit, Preprocessing
 from workers.bars import Area
@@ -57,6 +66,7 @@ class _Picture:
         centres = (np.arange(cells) + 0.5) * _STRIDE
         self.x, self.y = np.meshgrid(centres, centres)
         self.logits = np.array([-2.0, 3.0, -3.0])
+        self.age_years: float | None = 60.0
 
     def landmark(self, channel: Landmark, point: Points, height: float = 0.95, sigma: float = 7.0) -> None:
         x, y = self.placement.to_model(point[None])[0]
@@ -65,7 +75,7 @@ class _Picture:
         index = _CHANNELS.index(channel)
         self.dense[index] = np.maximum(self.dense[index], drawn)
 
-    def tube(self, line: Points, half_width: float = 7.0) -> None:
+    def tube(self, line: Points, half_width: float = 7.0, channel: Segment = Segment.ENDOTRACHEAL_TUBE) -> None:
         model = self.placement.to_model(line)
         distance = np.full(self.x.shape, np.inf)
         for start, end in pairwise(model):
@@ -75,7 +85,7 @@ class _Picture:
             distance = np.minimum(
                 distance, np.hypot(self.x - start[0] - t * along[0], self.y - start[1] - t * along[1])
             )
-        self.dense[_CHANNELS.index(Segment.ENDOTRACHEAL_TUBE)] = np.clip(half_width - distance, -8, 8)
+        self.dense[_CHANNELS.index(channel)] = np.clip(half_width - distance, -8, 8)
 
     def region(self, segment: Segment, centre: Points, radius: float) -> None:
         x, y = self.placement.to_model(centre[None])[0]
@@ -90,7 +100,7 @@ class _Picture:
             self.dense.astype(np.float16),
         )
         manifest = MANIFEST.model_copy(update={"preprocessing": self.placement.preprocessing})
-        return interpret(output, manifest, self.placement, spacing)
+        return interpret(output, manifest, self.placement, spacing, age_years=self.age_years)
 
 
 def _line(rows: int, columns: int) -> tuple[Points, Points]:
@@ -212,10 +222,43 @@ def _tube_at(distance_mm: float, spacing: Spacing = _CALIBRATED) -> _Picture:
         (-20, TubePosition.ABNORMAL),
     ],
 )
-def test_the_distance_decides_the_position(distance_mm: float, position: TubePosition) -> None:
-    (tube,) = _tube_at(distance_mm).interpreted().tubes
+def test_the_distance_and_the_class_head_decide_the_position_together(
+    distance_mm: float, position: TubePosition
+) -> None:
+    picture = _tube_at(distance_mm)
+    picture.logits[2] = 2.0 if position is TubePosition.ABNORMAL else -3.0
+    (tube,) = picture.interpreted().tubes
     assert tube.position is position
-    assert "carina" in tube.position_reason
+    assert "carina" in tube.position_reason and "malposition score" in tube.position_reason
+    # Where they disagree it is borderline, whatever either says.
+    picture.logits[2] *= -1
+    (doubted,) = picture.interpreted().tubes
+    assert doubted.position is TubePosition.BORDERLINE
+
+
+def test_of_an_unknown_magnification_the_distance_is_a_range_that_the_position_has_to_hold_for() -> None:
+    detector = Spacing(0.14, 0.14, DistanceBasis.DETECTOR_PLANE)
+    (tube,) = _tube_at(60, detector).interpreted(detector).tubes
+    assert tube.tip_to_carina is not None
+    assert tube.tip_to_carina.millimetres == pytest.approx(60, abs=1)
+    assert tube.tip_to_carina.lowest_millimetres == pytest.approx(50, abs=1)
+    assert tube.tip_to_carina.highest_millimetres == pytest.approx(60, abs=1)
+    assert tube.position is TubePosition.NORMAL
+    (between,) = _tube_at(33, detector).interpreted(detector).tubes
+    assert between.position is TubePosition.BORDERLINE
+    (calibrated,) = _tube_at(33).interpreted().tubes
+    assert calibrated.position is TubePosition.NORMAL
+    assert calibrated.tip_to_carina is not None
+    assert calibrated.tip_to_carina.lowest_millimetres is None
+
+
+def test_a_childs_tube_is_held_against_the_limits_of_its_age() -> None:
+    picture = _tube_at(17)
+    (grown_up,) = picture.interpreted().tubes
+    picture.age_years = 0.25
+    (infant,) = picture.interpreted().tubes
+    assert (grown_up.position, infant.position) == (TubePosition.BORDERLINE, TubePosition.NORMAL)
+    assert "3 months" in infant.position_reason
 
 
 def test_without_spacing_there_are_no_millimetres_and_the_class_head_decides() -> None:
@@ -229,7 +272,7 @@ def test_without_spacing_there_are_no_millimetres_and_the_class_head_decides() -
     assert tube.position is TubePosition.ABNORMAL
 
 
-@pytest.mark.parametrize("channel", list(Landmark))
+@pytest.mark.parametrize("channel", [Landmark.ENDOTRACHEAL_TUBE_TIP, Landmark.CARINA])
 def test_a_weak_landmark_makes_the_tube_incompletely_imaged(channel: Landmark) -> None:
     picture = _tube_at(50)
     picture.dense[_CHANNELS.index(channel)] = -3.0
@@ -270,6 +313,7 @@ def test_a_second_line_beside_the_tube_is_not_its_course() -> None:
 def test_an_absent_tube_has_no_course_tip_position_or_region() -> None:
     picture = _tube_at(50)
     picture.logits[1] = -3.0
+    picture.dense[_CHANNELS.index(Segment.ENDOTRACHEAL_TUBE)] -= 9.0
     interpretation = picture.interpreted()
     (tube,) = interpretation.tubes
     assert not tube.present
@@ -342,6 +386,139 @@ def test_a_tube_whose_presence_has_no_operating_point_is_not_called_absent() -> 
     interpretation = interpret(output, manifest, picture.placement, NO_SPACING)
     assert interpretation.tubes == []
     assert Segment.ENDOTRACHEAL_TUBE not in interpretation.masks
+
+
+def _with_classes(picture: _Picture, classes: list[ScoredClass], logits: list[float]) -> Interpretation:
+    """What is said where the head has these `classes` and gives these `logits`."""
+    glori = MANIFEST.classifier
+    assert glori is not None
+    manifest = MANIFEST.model_copy(update={"heads": [glori.model_copy(update={"classes": classes}), MANIFEST.dense]})
+    output = ModelOutput(
+        np.array(logits, np.float32), np.zeros((0, 1, 1), np.float16), picture.dense.astype(np.float16)
+    )
+    return interpret(output, manifest, picture.placement, _CALIBRATED, age_years=60)
+
+
+_CATHETER = [
+    ScoredClass(target="central_venous_catheter.presence", operating_point=0.5),
+    ScoredClass(target="central_venous_catheter.malposition", operating_point=0.5),
+]
+
+
+def test_a_catheter_that_runs_across_the_film_is_followed_to_its_tip() -> None:
+    picture = _Picture(2500, 2048)
+    # From the left arm under the clavicle over the midline and down into the cava.
+    line = np.array([[1900.0, 700.0], [1500.0, 500.0], [1100.0, 600.0], [950.0, 800.0], [950.0, 1150.0]])
+    picture.tube(line, channel=Segment.CENTRAL_VENOUS_CATHETER)
+    picture.landmark(Landmark.CENTRAL_VENOUS_CATHETER_TIP, line[-1])
+    (catheter,) = _with_classes(picture, _CATHETER, [3.0, -3.0]).tubes
+    assert (catheter.device, catheter.present, catheter.position) == (
+        Device.CENTRAL_VENOUS_CATHETER,
+        True,
+        TubePosition.NORMAL,
+    )
+    assert catheter.tip is not None
+    assert np.hypot(catheter.tip.x - 950, catheter.tip.y - 1150) < 5
+    course = np.array([[point.x, point.y] for point in catheter.course])
+    assert np.hypot(*(course[0] - line[0])) < 60
+    assert (course[-1] == [catheter.tip.x, catheter.tip.y]).all()
+    assert max(_distance_to_line(point, line) for point in course[1:]) < 25
+    assert catheter.carina is None and catheter.tip_to_carina is None
+    (bad,) = _with_classes(picture, _CATHETER, [3.0, 3.0]).tubes
+    assert bad.position is TubePosition.ABNORMAL
+
+
+def test_a_gap_does_not_cut_a_catheter_and_a_speck_elsewhere_is_not_its_tip() -> None:
+    picture = _Picture(2500, 2048)
+    picture.tube(np.array([[1900.0, 700.0], [1000.0, 700.0]]), channel=Segment.CENTRAL_VENOUS_CATHETER)
+    picture.dense[_CHANNELS.index(Segment.CENTRAL_VENOUS_CATHETER), :, 70:75] = -8
+    picture.landmark(Landmark.CENTRAL_VENOUS_CATHETER_TIP, np.array([1000.0, 700.0]))
+    picture.landmark(Landmark.CENTRAL_VENOUS_CATHETER_TIP, np.array([400.0, 2000.0]))
+    (catheter,) = _with_classes(picture, _CATHETER, [3.0, -3.0]).tubes
+    assert catheter.tip is not None
+    assert catheter.tip.x == pytest.approx(1000, abs=10)
+    assert catheter.course[0].x > 1850
+
+
+def test_without_its_tip_a_line_is_incompletely_imaged_and_still_followed() -> None:
+    picture = _Picture(2500, 2048)
+    picture.tube(np.array([[1024.0, 20.0], [1060.0, 2480.0]]), channel=Segment.NASOGASTRIC_TUBE)
+    classes = [
+        each.model_copy(update={"target": each.target.replace("central_venous_catheter", "nasogastric_tube")})
+        for each in _CATHETER
+    ]
+    (tube,) = _with_classes(picture, classes, [3.0, -3.0]).tubes
+    assert (tube.device, tube.position, tube.tip) == (
+        Device.NASOGASTRIC_TUBE,
+        TubePosition.INCOMPLETELY_IMAGED,
+        None,
+    )
+    assert tube.course[0].y < 100 and tube.course[-1].y > 2400
+
+
+def test_presence_is_read_from_class_and_course_together() -> None:
+    picture = _Picture(2500, 2048)
+    (nothing,) = _with_classes(picture, _CATHETER, [1.0, -3.0]).tubes
+    assert not nothing.present, "the class alone is not sure enough of what nobody sees"
+    picture.tube(np.array([[1900.0, 700.0], [1000.0, 900.0]]), channel=Segment.CENTRAL_VENOUS_CATHETER)
+    (seen,) = _with_classes(picture, _CATHETER, [-1.0, -3.0]).tubes
+    assert seen.present
+    assert seen.course_score is not None and seen.course_score > 0.99
+    assert seen.score < seen.course_score
+    (denied,) = _with_classes(picture, _CATHETER, [-7.0, -3.0]).tubes
+    assert not denied.present
+
+
+def test_a_calibration_for_a_rare_device_changes_the_score_and_not_the_decision() -> None:
+    rare = Calibration(slope=2.0, intercept=-5.0, prevalence=0.01, n=500, data="films", real=True)
+    calibrated = [
+        each.model_copy(update={"calibration": rare, "operating_point": 1 / (1 + np.exp(5.0))}) for each in _CATHETER
+    ]
+    for logit, drawn in ((1.0, True), (-1.0, True), (4.0, False), (-3.0, False)):
+        picture = _Picture(2500, 2048)
+        if drawn:
+            picture.tube(np.array([[1900.0, 700.0], [1000.0, 900.0]]), channel=Segment.CENTRAL_VENOUS_CATHETER)
+        (bare,) = _with_classes(picture, _CATHETER, [logit, -3.0]).tubes
+        (scored,) = _with_classes(picture, calibrated, [logit, -3.0]).tubes
+        assert scored.present == bare.present
+        assert np.log(scored.score / (1 - scored.score)) == pytest.approx(
+            2 * np.log(bare.score / (1 - bare.score)) - 5, abs=1e-4
+        )
+        assert not scored.calibrated, "nobody has calibrated both together"
+
+
+_ACCEPTANCE = [
+    ScoredClass(target=Acceptance.FRONTAL_CHEST, operating_point=0.5),
+    ScoredClass(target=Acceptance.LATERAL, operating_point=None),
+    ScoredClass(target=Acceptance.INVERTED, operating_point=None),
+    ScoredClass(target=Finding.PNEUMOTHORAX, operating_point=0.5),
+]
+
+
+@pytest.mark.parametrize(
+    ("logits", "reason"),
+    [
+        ([2.0, -1.0, 3.0], ""),
+        ([-2.0, 1.0, -1.0], "lateral view (the model's reading)"),
+        ([-2.0, -4.0, -3.0], "inverted grey scale (the model's reading)"),
+    ],
+)
+def test_what_the_model_takes_for_no_frontal_chest_is_refused_before_any_finding(
+    logits: list[float], reason: str
+) -> None:
+    picture = _tube_at(50)
+    picture.region(Segment.HEART, np.array([1024.0, 1500.0]), 60)
+    found = _with_classes(picture, _ACCEPTANCE, [*logits, 3.0])
+    assert found.refused == reason
+    said = [found.findings, found.segments, list(found.masks)]
+    assert all(said) if not reason else not any(said)
+    assert found.tubes == []
+
+
+def test_a_model_without_a_threshold_for_frontal_chests_refuses_nothing() -> None:
+    classes = [each.model_copy(update={"operating_point": None}) for each in _ACCEPTANCE]
+    assert _with_classes(_tube_at(50), classes, [-5.0, 5.0, 0.0, 0.0]).refused == ""
+    assert _with_classes(_tube_at(50), _ACCEPTANCE[1:], [5.0, 0.0, 0.0]).refused == ""
 
 
 def test_an_output_of_another_bundle_is_refused() -> None:

@@ -1,4 +1,6 @@
 import contextlib
+import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import EngineError, ObjectMissingError
-from workers.output import ModelOutput
+from workers.output import Closer, ModelOutput
 
 
 def _output(seed: int = 0, classes: int = 3) -> ModelOutput:
@@ -42,6 +44,21 @@ def test_a_damaged_byte_never_gives_another_kind_of_error(position: int, change:
         ModelOutput.from_bytes(bytes(content))
 
 
+def test_a_second_look_is_kept_with_the_output_and_one_without_it_keeps_the_bytes_it_had() -> None:
+    plain = _output()
+    closer = Closer(17, 300, np.random.default_rng(1).normal(size=(3, 80, 80)).astype(np.float16))
+    content = replace(plain, closer=closer).to_bytes()
+    read = ModelOutput.from_bytes(content)
+    assert read.closer is not None and (read.closer.left, read.closer.top) == (17, 300)
+    np.testing.assert_array_equal(read.closer.dense, closer.dense)
+    assert read.to_bytes() == content
+    # As they were written before there was a second look.
+    stream = io.BytesIO()
+    np.savez_compressed(stream, logits=plain.logits, attention=plain.attention, dense=plain.dense)
+    assert plain.to_bytes() == stream.getvalue()
+    assert ModelOutput.from_bytes(stream.getvalue()).closer is None
+
+
 def test_what_a_network_may_not_say_is_an_engine_error() -> None:
     good = _output()
     bad_logits = good.logits.copy()
@@ -52,3 +69,5 @@ def test_what_a_network_may_not_say_is_an_engine_error() -> None:
         ModelOutput(good.logits, good.attention.astype(np.float32), good.dense)
     with pytest.raises(EngineError, match="attention maps"):
         ModelOutput(good.logits, good.attention[:2], good.dense)
+    with pytest.raises(EngineError, match="'closer' holds NaN"):
+        Closer(0, 0, np.full((3, 8, 8), np.inf, np.float16))

@@ -211,7 +211,7 @@ def test_an_image_of_another_shape_is_refused() -> None:
         Placement.of(64, 48, profile(64)).apply(np.zeros((48, 64), np.float32))
 
 
-@pytest.mark.parametrize("intensity", [Intensity.MIN_MAX, Intensity.PERCENTILE_99])
+@pytest.mark.parametrize("intensity", [Intensity.MIN_MAX, Intensity.PERCENTILE_99, Intensity.STRETCH])
 @pytest.mark.parametrize("resampling", Resampling)
 @pytest.mark.parametrize("fit", Fit)
 def test_a_constant_image_is_black_and_never_amplified_rounding(
@@ -249,6 +249,34 @@ def test_a_few_bright_pixels_do_not_darken_the_rest_at_the_99th_percentile() -> 
     placed = Placement.of(512, 512, profile(512, Fit.SQUASH, intensity=Intensity.PERCENTILE_99)).apply(film)
     assert placed.max() == 1
     assert np.median(placed) == pytest.approx(0.5, abs=0.02)
+
+
+_GREYS = np.random.default_rng(0).normal(0.5, 0.08, (100, 60)).clip(0, 1).astype(np.float32)
+_STRETCH = profile(100, intensity=Intensity.STRETCH)
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(1.0, 0.15), (1.0, -0.15), (0.7, 0.1), (1.3, -0.1)])
+def test_another_window_is_undone_by_stretch(gain: float, offset: float) -> None:
+    placement = Placement.of(100, 60, _STRETCH)
+    original, windowed = placement.apply(_GREYS), placement.apply(_GREYS * np.float32(gain) + np.float32(offset))
+    np.testing.assert_allclose(windowed, original, atol=1e-4)
+    assert original.std() > 0.15
+
+
+def test_stretch_looks_for_its_percentiles_where_the_image_is_and_not_in_the_letterbox() -> None:
+    placed = Placement.of(100, 60, _STRETCH).apply(_GREYS)
+    seen = placed[:, 20:80]
+    np.testing.assert_allclose(np.percentile(seen, [5, 95]), [0.05, 0.95], atol=0.001)
+    assert (seen.min(), seen.max()) == (0, 1)
+    assert placed[:, :20].max() == placed[:, 80:].max() == 0
+
+
+def test_what_little_an_image_of_one_grey_shows_survives_stretch() -> None:
+    film = np.full((100, 100), 0.3, np.float32)
+    film[40:50, 40:50] = 0.4
+    placed = Placement.of(100, 100, _STRETCH).apply(film)
+    assert set(np.unique(placed)) == {0, 1}
+    assert placed[45, 45] == 1
 
 
 _SIDES = st.integers(0, 60)

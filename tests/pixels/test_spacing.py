@@ -70,6 +70,17 @@ def test_the_basis_says_what_the_millimetres_rest_on(attributes: dict[str, Any],
     assert spacing.column_mm == pytest.approx(expected.column_mm)
 
 
+@pytest.mark.parametrize(
+    ("distance", "largest"), [(1000.0, 1.2), (1800.0, 1.1), (None, 1.2), (110.0, 1.2), (0.0, 1.2), (1e9, 1.2)]
+)
+def test_how_much_a_length_on_the_detector_is_magnified_at_most_follows_from_the_sources_distance(
+    distance: float | None, largest: float
+) -> None:
+    stated = {} if distance is None else {"DistanceSourceToDetector": distance}
+    spacing = image_spacing(_header(ImagerPixelSpacing=[0.2, 0.2], **stated))
+    assert spacing.magnification == pytest.approx((1.0, largest), abs=0.006)
+
+
 _TEXT = st.text(max_size=24).map(lambda text: text.encode("latin-1", "replace"))
 
 

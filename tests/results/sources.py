@@ -169,6 +169,52 @@ ABSENT_TUBE = TubeResult(
 )
 
 
+def lines(rows: int = ROWS, columns: int = COLUMNS) -> list[TubeResult]:
+    """A nasogastric tube that lies well and a central venous catheter that does not, as results state them."""
+    centre, low = columns * 0.52, rows * 0.95
+    return [
+        TubeResult(
+            device=Device.NASOGASTRIC_TUBE,
+            present=True,
+            score=0.93,
+            operating_point=0.5,
+            calibrated=False,
+            course_score=0.97,
+            position=TubePosition.NORMAL,
+            malposition_score=0.1,
+            position_reason="No distance is measured for this device.",
+            tip=Point(x=columns * 0.7, y=low),
+            course=[Point(x=centre, y=0), Point(x=centre, y=rows * 0.8), Point(x=columns * 0.7, y=low)],
+        ),
+        TubeResult(
+            device=Device.CENTRAL_VENOUS_CATHETER,
+            present=True,
+            score=0.9,
+            operating_point=0.5,
+            calibrated=False,
+            course_score=0.8,
+            position=TubePosition.ABNORMAL,
+            malposition_score=0.9,
+            position_reason="No distance is measured for this device.",
+            tip=Point(x=columns * 0.2, y=rows * 0.2),
+            course=[Point(x=columns * 0.05, y=rows * 0.3), Point(x=columns * 0.2, y=rows * 0.2)],
+        ),
+    ]
+
+
+def refused_result(header: Dataset, reason: str = "lateral view (the model's reading)") -> ImageResult:
+    """Of an image that was refused before any finding."""
+    return ImageResult(
+        sop_instance_uid=header.SOPInstanceUID,
+        rows=header.Rows,
+        columns=header.Columns,
+        findings=[],
+        tubes=[],
+        segments=[],
+        refused=reason,
+    )
+
+
 def image_result(
     header: Dataset, present: Sequence[Finding] = (Finding.PNEUMOTHORAX,), tubes: Sequence[TubeResult] | None = None
 ) -> ImageResult:

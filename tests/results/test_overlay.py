@@ -8,7 +8,18 @@ from pydicom import dcmread
 
 from schemas.codes import CXR_LT, NOT_FOR_CLINICAL_USE, Finding
 from schemas.result import ImageResult
-from tests.results.sources import BUNDLE, CONTENT_TIME, dx_header, forty, image_result, masks, received, source
+from tests.results.sources import (
+    BUNDLE,
+    CONTENT_TIME,
+    dx_header,
+    forty,
+    image_result,
+    lines,
+    masks,
+    received,
+    refused_result,
+    source,
+)
 from workers.results.equipment import part10_bytes
 from workers.results.legend import finding_lines
 from workers.results.overlay import draw_overlay
@@ -70,6 +81,18 @@ def test_tip_and_course_are_where_the_result_has_them() -> None:
     assert overlay[100, 395:405].max() > 100
     assert overlay[340:380, 380:420].max() > 100
     assert overlay[600:].max() == 0
+
+
+def test_every_line_is_drawn_in_its_own_colour_and_a_refusal_in_words() -> None:
+    pixels = np.zeros((1000, 800), dtype=np.float32)
+    header = dx_header(Rows=1000, Columns=800)
+    overlay = draw_overlay(pixels, image_result(header, tubes=lines(1000, 800)), {}, "", "")
+    feeding, catheter = overlay[600, 410:422].astype(int), overlay[245:255, 98:102].reshape(-1, 3).astype(int)
+    assert (feeding[:, 0] - feeding[:, 1]).max() > 50, "pink"
+    assert (catheter[:, 2] - catheter[:, 0]).max() > 50, "cyan"
+    nothing = draw_overlay(pixels, refused_result(header), {}, "", "")
+    assert (nothing[..., 0].astype(int) - nothing[..., 2]).max() > 80, "a flag in amber"
+    assert nothing.any(axis=2).mean() < 0.05
 
 
 EMPTY = ImageResult(sop_instance_uid="1.2", rows=256, columns=256, findings=[], tubes=[], segments=[])

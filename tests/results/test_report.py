@@ -13,7 +13,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from schemas.codes import NOT_FOR_CLINICAL_USE, DistanceBasis, Finding, TubePosition
-from schemas.result import FailedImage, Point, TubeResult, Urgency
+from schemas.result import FailedImage, Point, TipToCarina, TubeResult, Urgency
 from schemas.settings import SegmentationGeometry
 from tests.results.sources import (
     ABSENT_TUBE,
@@ -25,7 +25,9 @@ from tests.results.sources import (
     finding,
     forty,
     image_result,
+    lines,
     received,
+    refused_result,
     report_identity,
     request_attributes,
     source,
@@ -265,6 +267,70 @@ def test_a_tube_carries_course_points_position_and_distance() -> None:
     assert (tip.GraphicType, list(tip.GraphicData)) == ("POINT", [102.5, 90.0])
     carina = next(e for e in group(report, "Carina").ContentSequence if e.ValueType == "SCOORD")
     assert carina.GraphicData[1] == 105
+
+
+def test_each_device_has_its_own_code_course_and_tip() -> None:
+    header = dx_header()
+    report = report_of(source(header, image_result(header, tubes=lines())))
+    catheter, feeding = group(report, "Central venous catheter"), group(report, "Nasogastric tube")
+    assert [evaluations(each)["121071"] for each in (catheter, feeding)] == ["52124006", "17102003"]
+    assert evaluations(catheter)["DEVICE_POSITION"] == "POS_ABNORMAL"
+    assert evaluations(catheter)["ACTIONABLE"] == "RID49480"
+    assert "ACTIONABLE" not in evaluations(feeding)
+    assert numbers(catheter)["COURSE_SCORE"] == (0.8, "1")
+    assert "TIP_TO_CARINA" not in numbers(catheter)
+    tip = next(e for e in group(report, "Nasogastric tube tip").ContentSequence if e.ValueType == "SCOORD")
+    assert tip.GraphicData[1] == pytest.approx(0.95 * header.Rows)
+
+
+def test_tubes_come_before_findings_and_the_malpositioned_one_first() -> None:
+    header = dx_header()
+    result = image_result(header, tubes=[*lines(), ABSENT_TUBE]).model_copy(update={"findings": forty()})
+    labels = [item.ContentSequence[0].TextValue for item in groups(report_of(source(header, result)))]
+    assert labels[:5] == [
+        "Central venous catheter",
+        "Central venous catheter tip",
+        "Nasogastric tube",
+        "Nasogastric tube tip",
+        "Endotracheal tube (evaluated region)",
+    ]
+    assert len(labels) == 45
+
+
+def test_a_distance_of_unknown_magnification_carries_its_range() -> None:
+    header = dx_header()
+    distance = TipToCarina(
+        pixels=80.0,
+        millimetres=12.0,
+        basis=DistanceBasis.DETECTOR_PLANE,
+        lowest_millimetres=10.0,
+        highest_millimetres=12.0,
+    )
+    result = image_result(header, tubes=[tube().model_copy(update={"tip_to_carina": distance})])
+    found = numbers(group(report_of(source(header, result)), "Endotracheal tube"))
+    assert found["TIP_TO_CARINA"] == (12.0, "mm")
+    assert (found["TIP_CARINA_LEAST"], found["TIP_CARINA_MOST"]) == ((10.0, "mm"), (12.0, "mm"))
+    assert "TIP_CARINA_LEAST" not in numbers(group(report_of(source(dx_header())), "Endotracheal tube"))
+
+
+def test_a_refused_image_is_reported_as_not_analysed_and_never_as_without_findings() -> None:
+    header = dx_header()
+    refused = source(header, refused_result(header), {})
+    report = report_of(refused, urgency=Urgency.ROUTINE)
+    evaluated = child(report, EVALUATIONS)
+    # No algorithms succeeded.
+    assert evaluations(evaluated) == {"111017": "111245"}
+    said = [each.TextValue for each in evaluated.ContentSequence if each.ValueType == "TEXT"]
+    assert f"Image {header.SOPInstanceUID} was not analysed: lateral view (the model's reading)." in said
+    assert report.CompletionFlag == "PARTIAL"
+    assert MEASUREMENTS not in [value_of(each.ConceptNameCodeSequence) for each in report.ContentSequence]
+    assert build_segmentation(refused, BUNDLE, SegmentationGeometry.PLANES, CONTENT_TIME) is None
+
+    clean = dx_header("b")
+    result = image_result(clean, present=(), tubes=[ABSENT_TUBE])
+    both = report_of(refused, source(clean, result), urgency=Urgency.ROUTINE)
+    # Not all algorithms succeeded.
+    assert evaluations(child(both, EVALUATIONS))["111017"] == "111243"
 
 
 def test_without_a_spacing_there_are_no_millimetres() -> None:

@@ -31,14 +31,30 @@ def test_masks_come_back_equal(geometry: SegmentationGeometry) -> None:
     image = source(received(dx_header()))
     segmentation = highdicom.seg.segread(io.BytesIO(built(image, geometry)))
     pixels = segmentation.get_pixels_by_source_instance([image.header.SOPInstanceUID])
-    assert pixels.shape == (1, ROWS, COLUMNS, len(Segment))
-    for number, segment in enumerate(Segment, start=1):
+    outlined = [segment for segment in Segment if segment in masks()]
+    assert pixels.shape == (1, ROWS, COLUMNS, len(outlined))
+    for number, segment in enumerate(outlined, start=1):
         assert np.array_equal(pixels[0, :, :, number - 1].astype(bool), masks()[segment])
         described = segmentation.get_segment_description(number)
         assert described.segmented_property_type.value == segment.code.value
         assert described.tracking_uid == image.identity.tracking_uids[f"segment.{segment.value}"]
         assert described.SegmentAlgorithmType == "AUTOMATIC"
         assert len(described.RecommendedDisplayCIELabValue) == 3
+
+
+def test_every_region_has_a_name_a_code_and_a_colour_of_its_own() -> None:
+    every = {segment: np.eye(ROWS, COLUMNS, dtype=np.bool_) for segment in Segment}
+    segmentation = read(built(source(dx_header(), image_masks=every)))
+    described = segmentation.SegmentSequence
+    assert [each.SegmentedPropertyTypeCodeSequence[0].CodeValue for each in described] == [
+        each.code.value for each in Segment
+    ]
+    physical = [
+        each.SegmentLabel for each in described if "object" in each.SegmentedPropertyCategoryCodeSequence[0].CodeMeaning
+    ]
+    assert physical == ["Endotracheal tube", "Nasogastric tube", "Central venous catheter"]
+    assert len({tuple(each.RecommendedDisplayCIELabValue) for each in described}) == len(Segment)
+    assert len({each.SegmentLabel for each in described}) == len(Segment)
 
 
 def test_empty_masks_are_no_segments() -> None:

@@ -23,7 +23,9 @@ from tests.results.sources import (
     dx_header,
     forty,
     image_result,
+    lines,
     received,
+    refused_result,
     report_identity,
     request_attributes,
     source,
@@ -85,6 +87,9 @@ def _reports() -> dict[str, Dataset]:
     normal = source(header, image_result(header, present=(), tubes=[ABSENT_TUBE]))
     unscaled = source(header, image_result(header, tubes=[tube(DistanceBasis.NONE)]), {})
     second = source(received(dx_header("b")))
+    several = source(header, image_result(header, tubes=[tube(), *lines()]))
+    lateral = received(dx_header("c"))
+    refused = source(lateral, refused_result(lateral), {})
     failed = [FailedImage(sop_instance_uid="1.2.3", reason="The codestream is ≥ 3 bytes short.")]
     identity, time = report_identity(), CONTENT_TIME
     return {
@@ -92,6 +97,9 @@ def _reports() -> dict[str, Dataset]:
         "no masks, no scale": build_report(study([unscaled]), [unscaled], [], identity, time),
         "two images": build_report(study([normal, second]), [normal, second], [], identity, time),
         "second version": build_report(study([normal], version=2), [normal], [], report_identity(2), time),
+        "several devices": build_report(study([several]), [several], [], identity, time),
+        "refused": build_report(study([refused], Urgency.ROUTINE), [refused], [], identity, time),
+        "one of two refused": build_report(study([normal, refused]), [normal, refused], [], identity, time),
         "partial": build_report(study([normal], failed=failed), [normal], [], identity, time),
     }
 

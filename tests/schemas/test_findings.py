@@ -4,11 +4,11 @@ from functools import cache
 
 from pydicom.sr.codedict import codes
 
-from schemas.codes import CXR_LT, PRIVATE_SCHEME, Category, Finding
+from schemas.codes import CXR_LT, PRIVATE_SCHEME, Category, Device, Finding, Landmark, Segment
 from training.targets import CLASSES
 
 #: SNOMED CT concepts that the dictionaries of DICOM lack: decision 4.
-NOT_IN_DICTIONARIES = {"46621007", "95436008", "8186001", "233604007", "33737001"}
+NOT_IN_DICTIONARIES = {"46621007", "95436008", "8186001", "233604007", "33737001", "17102003", "3341006", "44029006"}
 
 
 def test_every_finding_has_a_code_and_a_site_of_its_own_that_dicom_can_carry() -> None:
@@ -35,6 +35,19 @@ def test_snomed_numbers_have_no_slip_of_the_pen() -> None:
         for code in (finding.code, finding.site):
             if code.scheme == "SCT":
                 assert _is_snomed_number(code.value), code
+
+
+def test_devices_and_regions_have_codes_of_their_own_that_mean_what_they_say() -> None:
+    codes_of = [code for device in Device for code in (device.code, device.site)]
+    codes_of += [segment.code for segment in Segment]
+    for code in codes_of:
+        assert code.scheme == "SCT" and _is_snomed_number(code.value), code
+        if code.value not in NOT_IN_DICTIONARIES:
+            assert code.meaning.lower() in _dictionary("SCT")[code.value], code
+    assert len({device.code.value for device in Device}) == len(Device)
+    assert len({segment.code.value for segment in Segment}) == len(Segment)
+    for device in Device:
+        assert device.segment.code == device.code and device.tip in Landmark
 
 
 def test_the_published_head_has_forty_findings_in_alphabetical_order() -> None:

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from schemas.bundle import Manifest, SecondLookHead
+from schemas.codes import Landmark, Segment
 from tests.training.tiny_recipe import TINY
-from training.regenerate import initial_manifest
+from training.phantom_making import initial_manifest
 from workers.bundle import write_bundle
 from workers.networks.network import build_network
 
@@ -18,6 +20,37 @@ def write_tiny_bundle(folder: Path, name: str, version: str, seed: int = 0) -> P
     manifest = initial_manifest(TINY).model_copy(update={"name": name, "version": version})
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64), dtype=np.uint8)
     write_bundle(folder, manifest, build_network(manifest).eval(), "# A bundle of a test\n", images)
+    return folder
+
+
+def with_second_look(manifest: Manifest) -> Manifest:
+    """The manifest of a tiny bundle (64 pixels, a dense head) that looks again at crops of 64 of 192 pixels."""
+    head = SecondLookHead(
+        file="heads/second_look.safetensors",
+        arguments={"widths": [8, 8, 16, 16, 16]},
+        detail_size=192,
+        crop=64,
+        stride=4,
+        channels=[Segment.ENDOTRACHEAL_TUBE, Landmark.ENDOTRACHEAL_TUBE_TIP, Landmark.CARINA],
+    )
+    return manifest.model_copy(update={"heads": [*manifest.heads, head]})
+
+
+def write_looking_bundle(folder: Path) -> Path:
+    """A bundle with a second look whose first one locates tips and carinas somewhere in most images.
+
+    Weights are random but for the dense head's bias: with its own nothing would reach what a landmark has to.
+    """
+    torch.manual_seed(0)
+    manifest = with_second_look(initial_manifest(TINY))
+    network = build_network(manifest).eval()
+    assert network.dense is not None and network.dense.predict.bias is not None
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        network.dense.predict.bias.zero_()
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64), dtype=np.uint8)
+    write_bundle(folder, manifest, network, "# A bundle of a test\n", images)
     return folder
 
 

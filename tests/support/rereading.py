@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from tests.support.variants import Variant
 from training.phantom.truth import Phantom
 from workers.bundle import LoadedBundle, normalise
+from workers.calibration import class_scores
 from workers.interpret import Interpretation, interpret
 from workers.output import ModelOutput
 from workers.pixels import read_area, read_header
 from workers.placement import Placement
-from workers.preparation import prepare
+from workers.preparation import Wanted, prepare
+from workers.second_look import look_closer
 from workers.spacing import image_spacing
 
 
@@ -23,7 +25,7 @@ class Reading:
     """What was said of one file."""
 
     #: float32 [classes], 0..1.
-    scores: NDArray[np.float32]
+    scores: NDArray[np.float64]
     interpretation: Interpretation
 
 
@@ -45,15 +47,28 @@ def read(bundle: LoadedBundle, phantom: Phantom, variant: Variant, folder: Path)
     """Write the file into `folder`, read it, and interpret what the network says of it."""
     path = folder / "film.dcm"
     variant.dataset(phantom).save_as(path, enforce_file_format=True)
-    preprocessing = bundle.manifest.preprocessing
-    (placed,) = prepare(path, [preprocessing])
+    preprocessing, second_look = bundle.manifest.preprocessing, bundle.network.second_look
+    (placed,) = prepare(path, [Wanted.by(bundle.manifest)])
     with torch.inference_mode():
-        logits, _, dense = bundle.network(normalise(torch.from_numpy(placed)[None], preprocessing))
-    output = ModelOutput(logits[0].numpy(), np.zeros((0, 1, 1), np.float16), dense[0].numpy().astype(np.float16))
+        logits, _, dense = bundle.network(normalise(torch.from_numpy(placed.pixels)[None], preprocessing))
+        looked = None
+        if second_look is not None and placed.detail is not None:
+            (looked,) = look_closer(
+                dense.numpy(),
+                [placed.detail],
+                bundle.manifest,
+                lambda crops: second_look(normalise(torch.from_numpy(crops), preprocessing)).numpy(),
+            )
+    output = ModelOutput(
+        logits[0].numpy(),
+        np.zeros((0, 1, 1), np.float16),
+        dense[0].numpy().astype(np.float16),
+        None if looked is None else looked.closer(),
+    )
     header = read_header(path)
     placement = Placement.of(header.Rows, header.Columns, preprocessing, read_area(path))
     found = interpret(output, bundle.manifest, placement, image_spacing(header))
-    return Reading(torch.sigmoid(logits[0]).numpy(), found)
+    return Reading(class_scores(output.logits, bundle.manifest.classes), found)
 
 
 def change(bundle: LoadedBundle, phantom: Phantom, original: Reading, variant: Variant, folder: Path) -> Change:

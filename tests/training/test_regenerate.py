@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,29 +11,47 @@ from schemas.codes import Segment
 from schemas.errors import BundleError
 from tests.training.tiny_recipe import TINY
 from training.evaluate_bundle import evaluate_bundle
+from training.progress import training_progress
 from training.reading import read_films
-from training.regenerate import regenerate, training_progress
+from training.regenerate import Regenerated, put_bundle, regenerate
 from workers.bundle import LoadedBundle, load_bundle, run_selftest
 from workers.bundle_command import bundle_group
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> LoadedBundle:
-    folder = tmp_path_factory.mktemp("regenerate")
-    made = regenerate(TINY, folder / "tiny", folder / "cache", Console(quiet=True))
-    assert {path.name for path in made.run_folder.iterdir()} == {"training-curve.png", "predictions.png"}
-    return made.bundle
+def made(tmp_path_factory: pytest.TempPathFactory) -> Regenerated:
+    return regenerate(TINY, tmp_path_factory.mktemp("cache"), Console(quiet=True))
 
 
-def test_two_steps_on_a_tiny_pool_make_a_bundle_that_verifies(tiny: LoadedBundle) -> None:
-    loaded = load_bundle(tiny.folder)
-    assert loaded.digest == tiny.digest == bundle_digest(tiny.folder)
-    assert run_selftest(loaded) == 0
-    assert loaded.manifest.metrics
-    assert not loaded.manifest.cleared_for_clinical_use
+@pytest.fixture(scope="module")
+def tiny(made: Regenerated, tmp_path_factory: pytest.TempPathFactory) -> LoadedBundle:
+    folder = tmp_path_factory.mktemp("out") / "tiny"
+    put_bundle(made.bundle, folder)
+    return load_bundle(folder)
+
+
+def test_two_steps_on_a_tiny_pool_make_a_bundle_that_verifies(made: Regenerated, tiny: LoadedBundle) -> None:
+    assert tiny.digest == made.bundle.digest == bundle_digest(tiny.folder)
+    assert run_selftest(tiny) == 0
+    assert tiny.manifest.metrics
+    assert not tiny.manifest.cleared_for_clinical_use
     assert "Not for clinical use" in (tiny.folder / "card.md").read_text(encoding="utf-8")
     assert not list(tiny.folder.parent.glob("tiny.*"))
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in tiny.folder.rglob("*"))
+
+
+def test_the_report_needs_no_other_file_and_shows_every_picture_and_stage(made: Regenerated) -> None:
+    page = made.report.read_text(encoding="utf-8")
+    assert re.findall(r'(?:src|href)="(?!data:)', page) == []
+    assert page.count("<img") == len(list(made.report.parent.glob("*.png"))) == 5
+    for stage in ("examples", "first-look", "calibrate", "evaluate", "bundle"):
+        assert f"<td>{stage}</td>" in page
+    assert made.bundle.digest in page and "NOT FOR CLINICAL USE" in page.upper()
+
+
+def test_without_a_gate_nothing_may_be_registered(made: Regenerated) -> None:
+    assert made.verdict is None
+    assert not made.may_be_registered and not made.refused
 
 
 def test_evaluation_refuses_seeds_of_the_training_pool(tiny: LoadedBundle, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from workers.bundle import load_bundle, normalise
 from workers.engine import Engine
 from workers.engine_lane import Batching
 from workers.engine_queue import Computed
+from workers.placement import Placement
+from workers.second_look import Detail, detail_preprocessing
 
 SETTINGS = WorkerSettings(engine_deadline_seconds=4)
 #: Four images go together when they come within two seconds.
@@ -65,10 +67,12 @@ def test_the_engine_gives_what_the_bundle_gives() -> None:
     manifest = read_manifest(folder)
     size = manifest.preprocessing.size
     picture = np.random.default_rng(1).uniform(size=(size, size)).astype(np.float32)
+    finer = detail_preprocessing(manifest)
+    detail = None if finer is None else Detail.of(picture, Placement.of(size, size, finer))
     engine = Engine(folder, manifest, ["cpu"], WorkerSettings())
     try:
         ready = engine.start()
-        computed = engine.run(picture)
+        computed = engine.run(picture, detail=detail)
     finally:
         engine.close()
     assert ready == [computed.by] and computed.by.bundle_digest == bundle_digest(folder)

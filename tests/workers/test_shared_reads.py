@@ -12,12 +12,15 @@ from pydicom import Dataset
 from schemas.errors import PixelDataError
 from schemas.preprocessing import Preprocessing
 from tests.support.phantoms import write_phantom
-from workers.preparation import prepare
+from workers.preparation import Wanted, prepare
 from workers.processes import Processes
 from workers.shared_reads import Placed, SharedReads
 
-SMALL = Preprocessing(profile="letterbox", size=64, mean=(0.5,), std=(0.25,))
-LARGE = Preprocessing(profile="letterbox", size=128, mean=(0.5,), std=(0.25,))
+SMALL = Wanted(Preprocessing(profile="letterbox", size=64, mean=(0.5,), std=(0.25,)))
+LARGE = Wanted(
+    Preprocessing(profile="letterbox", size=128, mean=(0.5,), std=(0.25,)),
+    Preprocessing(profile="letterbox", size=256, mean=(0.5,), std=(0.25,)),
+)
 
 
 class CountingProcesses(Processes):
@@ -55,7 +58,9 @@ def test_the_second_bundle_takes_what_was_placed_for_it_when_the_first_had_it_re
     assert processes.read == [path]
     assert (first.read_for_this, second.read_for_this) == (True, False)
     for placed, wanted in zip((first, second), prepare(path, [SMALL, LARGE]), strict=True):
-        np.testing.assert_array_equal(placed.pixels, wanted)
+        np.testing.assert_array_equal(placed.image.pixels, wanted.pixels)
+    assert first.image.detail is None
+    assert second.image.detail is not None and second.image.detail.pixels.shape == (256, 256)
 
 
 def test_threads_that_want_it_at_the_same_moment_share_one_reading(processes: CountingProcesses, path: Path) -> None:
@@ -63,7 +68,7 @@ def test_threads_that_want_it_at_the_same_moment_share_one_reading(processes: Co
     together = threading.Barrier(4)
     placed: list[Placed] = []
 
-    def want(own: Preprocessing, others: Sequence[Preprocessing]) -> None:
+    def want(own: Wanted, others: Sequence[Wanted]) -> None:
         together.wait()
         placed.append(reads.place("pixels", path, own, others))
 
@@ -75,7 +80,7 @@ def test_threads_that_want_it_at_the_same_moment_share_one_reading(processes: Co
     for thread in threads:
         thread.join()
     assert processes.read == [path]
-    assert sorted(each.pixels.shape for each in placed) == [(64, 64)] * 2 + [(128, 128)] * 2
+    assert sorted(each.image.pixels.shape for each in placed) == [(64, 64)] * 2 + [(128, 128)] * 2
     assert sum(each.read_for_this for each in placed) == 1
 
 

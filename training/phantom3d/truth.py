@@ -26,7 +26,11 @@ class Family(StrEnum):
 
 
 class Structure(StrEnum):
-    """What a phantom has a mask of; lungs include what lies behind heart, diaphragm dome, effusion and opacity."""
+    """What a phantom has a mask of.
+
+    Lungs include what lies behind heart, effusion and opacity; they end at the spine's edge and at the visible dome,
+    as human annotators draw them.
+    """
 
     RIGHT_LUNG = "right_lung"
     LEFT_LUNG = "left_lung"

@@ -10,12 +10,14 @@ import structlog
 import torch
 from numpy.typing import NDArray
 
+from schemas.bundle import Manifest
 from schemas.errors import BundleError
 from schemas.tuning import MOST_SELFTEST_DIFFERENCE, REFERENCE, DeviceTuning, EngineChoice, read_tuning
 from workers.backends.backend import Backend
 from workers.backends.converted import forget_converted
+from workers.backends.part import Part, first_look, second_look
 from workers.backends.torch_backend import TorchBackend
-from workers.bundle import Compute, LoadedBundle, load_bundle, run_selftest
+from workers.bundle import LoadedBundle, load_bundle, run_selftest
 from workers.devices import available_cores
 
 log = structlog.get_logger()
@@ -33,6 +35,9 @@ class Chosen:
     """A backend that has passed the self-test."""
 
     backend: Backend
+    #: Of the same engine, for the second look; None where the bundle has none.
+    closer: Backend | None
+    manifest: Manifest
     bundle_digest: str
     #: Why it is this one, for the log.
     reason: str
@@ -52,9 +57,7 @@ def load_chosen(folder: Path, device: str, largest_batch: int) -> Chosen:
         recorded = min(tuned.selftest_difference, MOST_SELFTEST_DIFFERENCE)
         allowed = max(_MARGIN * recorded, _LEAST_ALLOWED)
         try:
-            backend = make_backend(loaded, tuned.choice, device, largest_batch)
-            difference = run_selftest(loaded, selftest_compute(backend, largest_batch), allowed)
-            return Chosen(backend, loaded.digest, reason, difference)
+            return _chosen(loaded, tuned.choice, device, largest_batch, reason, allowed)
         except (ImportError, RuntimeError, OSError, ValueError) as error:
             reason = f"{tuned.choice} was chosen but does not load: {error}"
         except BundleError as error:
@@ -64,9 +67,7 @@ def load_chosen(folder: Path, device: str, largest_batch: int) -> Chosen:
         if tuned.choice.name != "torch":
             forget_converted(folder, set())  # it may be damaged, as after a power cut: the next start makes it anew
         loaded = load_bundle(folder)  # what failed may have converted weights
-    backend = make_backend(loaded, REFERENCE, device, largest_batch)
-    difference = run_selftest(loaded, selftest_compute(backend, largest_batch))
-    return Chosen(backend, loaded.digest, reason, difference)
+    return _chosen(loaded, REFERENCE, device, largest_batch, reason)
 
 
 def make_backend(loaded: LoadedBundle, engine: EngineChoice, device: str, largest_batch: int) -> Backend:
@@ -74,10 +75,19 @@ def make_backend(loaded: LoadedBundle, engine: EngineChoice, device: str, larges
 
     Raises ImportError when its package is not installed, RuntimeError when it cannot compute the network.
     """
+    return _make(first_look(loaded), engine, device, largest_batch)
+
+
+def make_closer(loaded: LoadedBundle, engine: EngineChoice, device: str, largest_batch: int) -> Backend | None:
+    """As `make_backend`, for the bundle's second look; None where it has none."""
+    part = second_look(loaded)
+    return None if part is None else _make(part, engine, device, largest_batch)
+
+
+def _make(part: Part, engine: EngineChoice, device: str, largest_batch: int) -> Backend:
     if engine.name == "torch":
-        preprocessing = loaded.manifest.preprocessing
-        backend = TorchBackend(loaded.network, preprocessing, device, engine.precision, engine.compiled)
-        backend.warm_up(largest_batch, preprocessing.size)
+        backend = TorchBackend(part.graph, device, engine.precision, engine.compiled)
+        backend.warm_up(largest_batch, part.side)
         return backend
     if device != "cpu":
         raise RuntimeError(f"{engine.name} serves the CPU only")
@@ -85,21 +95,28 @@ def make_backend(loaded: LoadedBundle, engine: EngineChoice, device: str, larges
     if engine.name == "openvino":
         from workers.backends.openvino_backend import OpenVINOBackend
 
-        return OpenVINOBackend(loaded, engine.precision)
+        return OpenVINOBackend(part, engine.precision)
     from workers.backends.onnxruntime_backend import ONNXRuntimeBackend
 
-    return ONNXRuntimeBackend(loaded)
+    return ONNXRuntimeBackend(part)
 
 
-def selftest_compute(backend: Backend, largest_batch: int) -> Compute:
-    """What `run_selftest` tests: the backend, with batches of the size that serves."""
+def selftest_through(
+    loaded: LoadedBundle, backend: Backend, closer: Backend | None, largest_batch: int, tolerance: float | None = None
+) -> float:
+    """`run_selftest` through backends, with batches of the size that serves."""
 
-    def compute(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def compute(images: NDArray[np.uint8], backend: Backend) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         placed = images.astype(np.float32) / np.float32(255)
         outputs = [backend.launch(placed[at : at + largest_batch])() for at in range(0, len(placed), largest_batch)]
         return np.concatenate([each.logits for each in outputs]), np.concatenate([each.dense for each in outputs])
 
-    return compute
+    return run_selftest(
+        loaded,
+        lambda images: compute(images, backend),
+        tolerance,
+        None if closer is None else lambda crops: compute(crops, closer)[1],
+    )
 
 
 def device_name(device: str) -> str:
@@ -120,6 +137,20 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _chosen(
+    loaded: LoadedBundle,
+    engine: EngineChoice,
+    device: str,
+    largest_batch: int,
+    reason: str,
+    tolerance: float | None = None,
+) -> Chosen:
+    backend = make_backend(loaded, engine, device, largest_batch)
+    closer = make_closer(loaded, engine, device, largest_batch)
+    difference = selftest_through(loaded, backend, closer, largest_batch, tolerance)
+    return Chosen(backend, closer, loaded.manifest, loaded.digest, reason, difference)
 
 
 def _recorded(loaded: LoadedBundle, device: str) -> tuple[DeviceTuning | None, str]:

@@ -15,20 +15,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from schemas.bundle import LinearHead, Manifest
 from workers.backends.backend import Outputs
-from workers.backends.graph import InferenceGraph
-from workers.bundle import LoadedBundle
+from workers.backends.part import Part
 
 #: Longer than any conversion that is still alive.
 _ABANDONED_SECONDS = 3600.0
 
 
 class ConvertedBackend(ABC):
-    """A backend for the CPU that computes one image per pass, since batching gains nothing there."""
+    """A backend for the CPU that computes one image per pass, since batching gains nothing there.
 
-    def __init__(self, manifest: Manifest) -> None:
-        self._given = given_outputs(manifest)
+    Raises RuntimeError for a bundle without a head.
+    """
+
+    def __init__(self, part: Part) -> None:
+        if not part.given:
+            raise RuntimeError(f"{part.bundle.manifest.name} has no head, so there is nothing to compute")
+        self._given = part.given
 
     @abstractmethod
     def _infer(self, image: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
@@ -49,31 +52,11 @@ class ConvertedBackend(ABC):
         return lambda: outputs
 
 
-def given_outputs(manifest: Manifest) -> list[str]:
-    """The outputs that are not empty; a converted model has these only.
-
-    Raises RuntimeError for a bundle without a head.
-    """
-    head = manifest.classifier
-    given = [
-        name
-        for name, there in (
-            ("logits", head is not None),
-            ("attention", head is not None and not isinstance(head, LinearHead)),
-            ("dense", manifest.dense is not None),
-        )
-        if there
-    ]
-    if not given:
-        raise RuntimeError(f"{manifest.name} has no head, so there is nothing to compute")
-    return given
-
-
 @contextmanager
 def converted_model(
-    loaded: LoadedBundle, kind: str, file: str, convert: Callable[[nn.Module, Tensor, Path], None]
+    part: Part, kind: str, file: str, convert: Callable[[nn.Module, Tensor, Path], None]
 ) -> Iterator[Path]:
-    """The converted model of a bundle: `file` in a folder beside the bundle's, made where it is not there yet.
+    """The converted model of a bundle's part: `file` in a folder beside the bundle's, made where it is not there yet.
 
     Where nothing can be kept beside the bundle it is made for the block only.
 
@@ -82,10 +65,10 @@ def converted_model(
     kind
         Engine and version that it is made for.
     convert
-        Writes the module, which takes float32 [1, S, S] and gives `given_outputs`, to a path.
+        Writes the module, which takes float32 [1, side, side] and gives the part's outputs, to a path.
     """
-    store = _store(loaded.folder)
-    folder = store / f"{loaded.digest[:16]}-{kind}"
+    store = _store(part.bundle.folder)
+    folder = store / "-".join(filter(None, [part.bundle.digest[:16], kind, part.name]))
     if (folder / file).is_file():
         yield folder / file
         return
@@ -96,7 +79,7 @@ def converted_model(
     except OSError:  # a read-only place: convert at every start
         draft = store = Path(tempfile.mkdtemp(prefix="chexnode-converted-"))
     try:
-        _write(loaded, convert, draft / file)
+        _write(part, convert, draft / file)
         if draft is store:
             yield draft / file
             return
@@ -118,11 +101,10 @@ def _remove_abandoned(store: Path) -> None:
                 shutil.rmtree(draft)
 
 
-def _write(loaded: LoadedBundle, convert: Callable[[nn.Module, Tensor, Path], None], path: Path) -> None:
-    size = loaded.manifest.preprocessing.size
+def _write(part: Part, convert: Callable[[nn.Module, Tensor, Path], None], path: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of tracing: sizes are fixed, so what it takes for constant is
-        convert(_Given(loaded), torch.zeros(1, size, size), path)
+        convert(_Given(part), torch.zeros(1, part.side, part.side), path)
 
 
 def forget_converted(bundle: Path, engines: AbstractSet[str]) -> None:
@@ -141,11 +123,11 @@ def _store(bundle: Path) -> Path:
 
 
 class _Given(nn.Module):
-    def __init__(self, loaded: LoadedBundle) -> None:
+    def __init__(self, part: Part) -> None:
         super().__init__()
         # Not `graph`: what is traced has an attribute of that name.
-        self.whole = InferenceGraph(loaded.network, loaded.manifest.preprocessing)
-        self.names = given_outputs(loaded.manifest)
+        self.whole = part.graph
+        self.names = part.given
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

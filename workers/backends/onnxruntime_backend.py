@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from workers.backends.converted import ConvertedBackend, converted_model
-from workers.bundle import LoadedBundle
+from workers.backends.part import Part
 from workers.devices import available_cores
 
 
@@ -21,13 +21,13 @@ class ONNXRuntimeBackend(ConvertedBackend):
     name = "onnxruntime"
     precision = "float32"
 
-    def __init__(self, loaded: LoadedBundle) -> None:
-        super().__init__(loaded.manifest)
+    def __init__(self, part: Part) -> None:
+        super().__init__(part)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = available_cores()
         # Threads that spin while they wait take the cores that decode the next image.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        with converted_model(loaded, f"onnxruntime-{onnxruntime.__version__}", "model.onnx", _convert) as path:
+        with converted_model(part, f"onnxruntime-{onnxruntime.__version__}", "model.onnx", _convert) as path:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
 

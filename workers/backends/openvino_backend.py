@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from workers.backends.converted import ConvertedBackend, converted_model
 from workers.backends.openvino_runtime import openvino
-from workers.bundle import LoadedBundle
+from workers.backends.part import Part
 from workers.devices import available_cores
 
 
@@ -18,8 +18,8 @@ class OpenVINOBackend(ConvertedBackend):
 
     name = "openvino"
 
-    def __init__(self, loaded: LoadedBundle, precision: str) -> None:
-        super().__init__(loaded.manifest)
+    def __init__(self, part: Part, precision: str) -> None:
+        super().__init__(part)
         self.precision = precision
         core = openvino.Core()
         if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
@@ -32,7 +32,7 @@ class OpenVINOBackend(ConvertedBackend):
             "ENABLE_CPU_PINNING": False,
         }
         kind = f"openvino-{openvino.get_version().split('-')[0]}"
-        with converted_model(loaded, kind, "model.xml", _convert) as path:
+        with converted_model(part, kind, "model.xml", _convert) as path:
             compiled = core.compile_model(path, "CPU", wanted)
         self._request = compiled.create_infer_request()
 

@@ -7,17 +7,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from schemas.preprocessing import Preprocessing
 from workers.backends.backend import Outputs
-from workers.backends.graph import GraphOutput, InferenceGraph
-from workers.networks.network import Network
+from workers.backends.graph import GraphOutput
 
 
 class TorchBackend:
-    """Takes over `network`, whose weights it moves and may convert.
+    """Takes over the network in `graph`, whose weights it moves and may convert.
 
     Parameters
     ----------
+    graph
+        Gives `GraphOutput` for float32 [B, side, side] in 0..1, in evaluation mode.
     precision
         "bfloat16": matrix products and convolutions in it (autocast), norms and sums of residuals in float32.
     compiled
@@ -26,18 +26,16 @@ class TorchBackend:
 
     name = "torch"
 
-    def __init__(
-        self, network: Network, preprocessing: Preprocessing, device: str, precision: str, compiled: bool = False
-    ) -> None:
+    def __init__(self, graph: nn.Module, device: str, precision: str, compiled: bool = False) -> None:
         self.precision = precision
         self._device = torch.device(device)
         self._compiled = compiled
         if precision == "bfloat16":
-            _convert_weights(network)
+            _convert_weights(graph)
         else:
             # What torch calls float32 on a CUDA device is TF32 in convolutions, unless it is told.
             torch.backends.cudnn.allow_tf32 = False
-        graph = InferenceGraph(network, preprocessing).to(self._device)
+        graph = graph.to(self._device)
         self._compute: Callable[[Tensor], GraphOutput] = graph
         if compiled:
             self._compute = torch.compile(graph, mode="reduce-overhead", dynamic=False)
@@ -92,9 +90,9 @@ class TorchBackend:
             return [tensor.float() for tensor in self._compute(images)]
 
 
-def _convert_weights(network: nn.Module) -> None:
+def _convert_weights(graph: nn.Module) -> None:
     """Convert once what autocast would convert in every pass."""
-    for module in network.modules():
+    for module in graph.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             module.to(torch.bfloat16)
 

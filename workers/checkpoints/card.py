@@ -1,7 +1,7 @@
 """The card of an imported bundle. Called by importing.py and rehead.py."""
 
 from schemas.bundle import Manifest, ScoredClass
-from schemas.codes import Finding
+from schemas.codes import Device, Finding
 from schemas.preprocessing import Fit, Intensity
 from workers.checkpoints.systems import System
 from workers.checkpoints.weights import BackboneWeights, HeadWeights
@@ -15,6 +15,7 @@ _INTENSITIES = {
     Intensity.WINDOW: "grey values of the image's own window, 0 to 1",
     Intensity.MIN_MAX: "darkest pixel 0, brightest 1",
     Intensity.PERCENTILE_99: "clipped at the 99th percentile, then darkest pixel 0, brightest 1",
+    Intensity.STRETCH: "5th percentile 0.05, 95th 0.95",
 }
 
 
@@ -78,7 +79,8 @@ def classes_section(classes: list[ScoredClass]) -> list[str]:
 
 def _code(scored: ScoredClass) -> str:
     if not isinstance(scored.target, Finding):
-        return "see endotracheal tube" if scored.target.startswith("endotracheal_tube.") else "none: not reported"
+        device = next((each for each in Device if scored.target.startswith(f"{each}.")), None)
+        return "none: not reported" if device is None else f"see {device.code.meaning.lower()}"
     code = scored.target.code
     return f"{code.value} ({code.scheme}, {code.meaning})"
 

@@ -121,7 +121,10 @@ class ImportRun:
             )
         without = sum(scored.operating_point is None for scored in bundle.manifest.classes)
         if without:
-            tell(f"note: {without} classes have no operating point and are undetermined; see --operating-points")
+            tell(
+                f"note: {without} classes have no operating point and are undetermined; see --operating-points, or "
+                "chexnode train calibrate with labels of your own"
+            )
 
 
 def check_target(out: Path, force: bool) -> None:

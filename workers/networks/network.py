@@ -1,4 +1,4 @@
-"""A bundle's whole network, built from its manifest: backbone, head that classifies, dense head."""
+"""A bundle's whole network, built from its manifest: backbone, head that classifies, dense head, second look."""
 
 from typing import NamedTuple
 
@@ -9,13 +9,15 @@ import workers.networks.hybrid_vit
 import workers.networks.resnet
 import workers.networks.vit
 from schemas.bundle import DenseHead as DenseHeadManifest
-from schemas.bundle import GloriHead, LinearHead, Manifest, PyramidGloriHead
+from schemas.bundle import GloriHead, LinearHead, Manifest, PyramidGloriHead, SecondLookHead
 from schemas.errors import BundleError
 from workers.networks.dense import STRIDE, DenseHead
 from workers.networks.features import Backbone, Features, create_backbone
 from workers.networks.glori import GLoRI
 from workers.networks.glori_pyramid import PyramidGLoRI
 from workers.networks.linear import LinearProbe
+from workers.networks.second_look import MULTIPLE, SecondLook
+from workers.networks.second_look import STRIDE as SECOND_LOOK_STRIDE
 
 assert workers.networks.hybrid_vit and workers.networks.resnet and workers.networks.vit
 
@@ -45,6 +47,8 @@ class Network(nn.Module):
         #: Gives (logits [B, K], attention [B, heads, K, N]) for Features; `with_classes` makes it one for others.
         self.classifier = _classifier(manifest, self.backbone)
         self.dense = _dense(manifest.dense, self.backbone)
+        #: Takes crops and gives logits of its own; no part of `forward`, whose outputs say where to cut.
+        self.second_look = _second_look(manifest.second_look, manifest.preprocessing.channels)
 
     def forward(self, images: Tensor) -> NetworkOutput:
         return self.heads(self.backbone(images))
@@ -70,6 +74,8 @@ def build_network(manifest: Manifest) -> Network:
         raise BundleError(
             f"The dense head has stride {STRIDE}, the manifest of {manifest.name} says {manifest.dense.stride}."
         )
+    if manifest.second_look is not None:
+        _check_second_look(manifest.second_look, manifest.name)
     try:
         return Network(manifest)
     except (RuntimeError, TypeError, ValueError) as error:
@@ -101,3 +107,16 @@ def _dense(head: DenseHeadManifest | None, backbone: Backbone) -> DenseHead | No
         raise ValueError("a dense head needs a backbone with a convolutional stem")
     features = backbone.blocks_given * backbone.width
     return DenseHead(features, backbone.skip_channels, len(head.channels), **head.arguments)
+
+
+def _second_look(head: SecondLookHead | None, inputs: int) -> SecondLook | None:
+    return None if head is None else SecondLook(inputs, len(head.channels), **head.arguments)
+
+
+def _check_second_look(head: SecondLookHead, bundle: str) -> None:
+    if head.stride != SECOND_LOOK_STRIDE or head.crop % MULTIPLE or head.crop > head.detail_size:
+        raise BundleError(
+            f"The second look has stride {SECOND_LOOK_STRIDE} and takes crops whose side is a multiple of {MULTIPLE} "
+            f"and not above detail_size; the manifest of {bundle} says stride {head.stride}, crop {head.crop} of "
+            f"{head.detail_size}."
+        )

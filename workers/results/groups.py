@@ -21,29 +21,35 @@ from highdicom.sr import PlanarROIMeasurementsAndQualitativeEvaluations as Plana
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from node.foremost import ranked
+from node.foremost import ranked, tubes_first
 from schemas.codes import (
     ABSENT,
     ACTIONABLE_FINDING,
+    COURSE_SCORE,
     DEVICE_POSITION,
     DISTANCE_BASIS,
     EVALUATED_REGION,
     HEART,
     LUNG,
+    MALPOSITION_PREVALENCE,
+    MALPOSITION_PROBABILITY,
     MALPOSITION_SCORE,
     MODEL_SCORE,
     OPERATING_POINT,
     PRESENCE,
     PRESENT,
+    PREVALENCE,
     THORAX,
     TIP_TO_CARINA,
+    TIP_TO_CARINA_LEAST,
+    TIP_TO_CARINA_MOST,
     UNDETERMINED,
     Category,
     Code,
     Landmark,
     Segment,
 )
-from schemas.result import FindingResult, Point, TubeResult
+from schemas.result import CalibrationReference, FindingResult, Point, TubeResult
 from workers.results.coding import concept
 from workers.results.regions import Region, evaluated_region, line
 from workers.results.source import SourceImage, device_key, finding_key
@@ -61,19 +67,20 @@ _DISTANCE_DECIMALS = 1
 def measurement_groups(
     source: SourceImage, header: Dataset, algorithm: AlgorithmIdentification
 ) -> Iterator[PlanarGroup]:
-    """All groups of one image: findings, present or not, then tubes with their points. `header` is normalised.
+    """All groups of one image: tubes with their points, then findings, present or not. `header` is normalised.
 
-    The findings in the order in which they are to be read, since viewers list them as the report has them.
+    In the order in which they are to be read, since viewers list them as the report has them: what is flagged first
+    must not stand after forty findings. A refused image has none.
     """
     groups = _Groups(source, header, algorithm)
-    for finding in ranked(source.result.findings):
-        yield groups.finding(finding)
-    for tube in source.result.tubes:
+    for tube in tubes_first(source.result.tubes):
         yield groups.tube(tube)
         if tube.present and tube.tip:
-            yield groups.point(tube, "tip", Landmark.ENDOTRACHEAL_TUBE_TIP.code, tube.tip)
+            yield groups.point(tube, "tip", tube.device.tip.code, tube.tip)
         if tube.present and tube.carina:
             yield groups.point(tube, "carina", Landmark.CARINA.code, tube.carina)
+    for finding in ranked(source.result.findings):
+        yield groups.finding(finding)
 
 
 @dataclass(frozen=True)
@@ -97,17 +104,22 @@ class _Groups:
 
     def tube(self, tube: TubeResult) -> PlanarGroup:
         measurements, evaluations = _score(tube), [_presence(tube.present)]
+        if tube.course_score is not None:
+            measurements.append(_number(COURSE_SCORE, tube.course_score))
         if tube.present:
             if tube.position is not None:
                 evaluations.append(_evaluation(DEVICE_POSITION, tube.position.code))
                 if tube.position.category is not None:
                     evaluations.append(_category(tube.position.category))
             if tube.malposition_score is not None:
-                measurements.append(_number(MALPOSITION_SCORE, tube.malposition_score))
+                measurements += _malposition(tube.malposition_score, tube.malposition_calibration)
             if (distance := tube.tip_to_carina) is not None:
                 evaluations.append(_evaluation(DISTANCE_BASIS, distance.basis.code))
                 if distance.millimetres is not None:
                     measurements.append(_millimetres(TIP_TO_CARINA, distance.millimetres))
+                if distance.lowest_millimetres is not None and distance.highest_millimetres is not None:
+                    measurements.append(_millimetres(TIP_TO_CARINA_LEAST, distance.lowest_millimetres))
+                    measurements.append(_millimetres(TIP_TO_CARINA_MOST, distance.highest_millimetres))
         if tube.present and len(tube.course) > 1:
             return self._group(
                 key=device_key(tube.device),
@@ -118,7 +130,7 @@ class _Groups:
                 measurements=measurements,
                 evaluations=evaluations,
             )
-        # The trachea reaches above the lungs: the whole image was looked at.
+        # The trachea reaches above the lungs, and veins beside them: the whole image was looked at.
         return self._evaluated(
             key=device_key(tube.device),
             code=tube.device.code,
@@ -210,8 +222,18 @@ def _category(category: Category) -> QualitativeEvaluation:
 def _score(result: FindingResult | TubeResult) -> list[Measurement]:
     """The score, called a probability only when it is one, and the operating point that it was held against."""
     name = codes.DCM.Probability if result.calibrated else concept(MODEL_SCORE)
-    score = Measurement(name, round(result.score, _SCORE_DECIMALS), codes.UCUM.NoUnits)
-    return [score] if result.operating_point is None else [score, _number(OPERATING_POINT, result.operating_point)]
+    measurements = [Measurement(name, round(result.score, _SCORE_DECIMALS), codes.UCUM.NoUnits)]
+    if result.calibrated and result.calibration is not None:
+        measurements.append(_number(PREVALENCE, result.calibration.prevalence))
+    if result.operating_point is not None:
+        measurements.append(_number(OPERATING_POINT, result.operating_point))
+    return measurements
+
+
+def _malposition(score: float, calibration: CalibrationReference | None) -> list[Measurement]:
+    if calibration is None or not calibration.real:
+        return [_number(MALPOSITION_SCORE, score)]
+    return [_number(MALPOSITION_PROBABILITY, score), _number(MALPOSITION_PREVALENCE, calibration.prevalence)]
 
 
 def _number(name: Code, value: float) -> Measurement:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from node.foremost import counted, foremost
+from node.foremost import counted, foremost, tubes_first
+from node.score_words import score_number
 from schemas.result import FindingResult, ImageResult, TubeResult
 from workers.results.brush import AMBER, GREY, WHITE, Brush, Colour
 from workers.results.source import Mask
@@ -44,8 +45,8 @@ def draw_legend(brush: Brush, result: ImageResult, flags: Sequence[Line], model:
     room = max(2, min(_LINES, fitting - len(flags) - len(result.tubes) - bool(model)))
     lines = [
         *flags,
+        *(_scored(tube.device.code.meaning, tube, tube.present) for tube in tubes_first(result.tubes)),
         *finding_lines(result.findings, room),
-        *(_scored(tube.device.code.meaning, tube, tube.present) for tube in result.tubes),
         *([Line(model, GREY)] if model else []),
     ]
     if not lines:
@@ -85,8 +86,7 @@ def finding_lines(findings: Sequence[FindingResult], room: int) -> list[Line]:
 
 
 def _scored(text: str, result: FindingResult | TubeResult, marked: bool) -> Line:
-    # A per cent reads as a probability, so only a calibrated score is one.
-    value = f"{result.score:.0%}" if result.calibrated else f"{result.score:.2f}"
+    value = score_number(result)
     if result.present is None:
         value += " undetermined"
     return Line(text, WHITE if result.present else GREY, value, marked)

@@ -1,4 +1,4 @@
-"""The picture of a result: the radiograph with outlines, tube, landmarks, legend and notice.
+"""The picture of a result: the radiograph with outlines, tubes, landmarks, legend and notice.
 
 Anatomy stays visible: thin outlines, no fills, open markers, and the legend where the least of the chest is.
 """
@@ -10,8 +10,10 @@ from highdicom.color import CIELabColor
 from numpy.typing import NDArray
 from PIL import Image
 
-from schemas.codes import DistanceBasis, Segment, TubePosition
-from schemas.result import ImageResult, Point, TipToCarina, TubeResult
+from node.foremost import tubes_first
+from node.tube_words import distance_words, length_words, short_name
+from schemas.codes import Device, DistanceBasis, Segment, TubePosition
+from schemas.result import ImageResult, Point, TubeResult
 from workers.results.brush import AMBER, GREEN, GREY, RED, WHITE, Brush, Colour, outline
 from workers.results.legend import Line, draw_legend, draw_notice
 from workers.results.source import Mask
@@ -45,11 +47,13 @@ def draw_overlay(
     outlined = [segment for segment in Segment if segment in masks and masks[segment].any()]
     for segment in outlined:
         # The course shows a tube better than its outline.
-        if segment is not Segment.ENDOTRACHEAL_TUBE or not any(tube.course for tube in result.tubes):
+        if not any(tube.course for tube in result.tubes if tube.device is segment.device):
             outline(image, masks[segment], colour_of(segment), brush.line_width)
-    flags = [flag for tube in result.tubes if tube.present for flag in _flags(tube)]
+    tubes = tubes_first(result.tubes)
+    flags = [Line(f"Not analysed: {result.refused}", AMBER, is_flag=True)] if result.refused else []
+    flags += [flag for tube in tubes if tube.present for flag in _flags(tube)]
     draw_legend(brush, result, flags, model, avoid=[masks[segment] for segment in outlined])
-    for tube in result.tubes:
+    for tube in tubes:
         if tube.present:
             _draw_tube(brush, tube)
     draw_notice(brush, notice)
@@ -71,24 +75,22 @@ def _flags(tube: TubeResult) -> list[Line]:
         flags.append(
             Line(f"{tube.device.code.meaning}: {position}", colour, is_flag=tube.position.category is not None)
         )
-    if tube.tip is None or tube.carina is None:
-        flags.append(Line(f"{'Tip' if tube.tip is None else 'Carina'} not located", colour))
+    if tube.tip is None:
+        flags.append(Line(f"{short_name(tube.device)} tip not located", colour))
+    elif tube.carina is None and tube.device is Device.ENDOTRACHEAL_TUBE:
+        flags.append(Line("Carina not located", colour))
     if (distance := tube.tip_to_carina) is not None:
-        length = "" if distance.millimetres is None else f"{_length(distance)} "
-        side = "above" if distance.pixels >= 0 else "below"
-        flags.append(Line(f"Tip {length}{side} carina{_BASES[distance.basis]}", colour))
+        # A range says what the basis lacks.
+        basis = _BASES[distance.basis] if distance.lowest_millimetres is None else ""
+        flags.append(Line(f"Tip {distance_words(distance)}{basis}", colour))
     return flags
-
-
-def _length(distance: TipToCarina) -> str:
-    return "no scale" if distance.millimetres is None else f"{abs(distance.millimetres):.0f} mm"
 
 
 def _draw_tube(brush: Brush, tube: TubeResult) -> None:
     width = brush.line_width
     colour = POSITION_COLOURS[tube.position]
     if len(tube.course) > 1:
-        brush.lines([_at(point) for point in tube.course], colour_of(Segment.ENDOTRACHEAL_TUBE), width, opacity=0.85)
+        brush.lines([_at(point) for point in tube.course], colour_of(tube.device.segment), width, opacity=0.85)
     radius = brush.text_size * 0.45
     if tube.tip and tube.carina:
         _draw_distance(brush, tube, tube.tip, tube.carina, colour)
@@ -108,7 +110,7 @@ def _draw_distance(brush: Brush, tube: TubeResult, tip: Point, carina: Point, co
         brush.lines([(point.x + 0.6 * size, point.y), (right + 0.3 * size, point.y)], colour, brush.line_width * 0.8)
     brush.lines([(right, tip.y), (right, carina.y)], colour, brush.line_width * 0.8)
     if tube.tip_to_carina is not None:
-        label = _length(tube.tip_to_carina)
+        label = length_words(tube.tip_to_carina) or "no scale"
         x = min(right + 0.5 * size, brush.columns - brush.text_width(label) - 0.3 * size)
         brush.text((x, (tip.y + carina.y) / 2), label, WHITE)
 

@@ -26,10 +26,10 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
-from node.foremost import enumerated, pressing_first
+from node.foremost import enumerated, pressing_first, tubes_first
 from schemas.codes import ACTIONABLE_FINDING, Category
 from schemas.identity import MANUFACTURER, software_version
-from schemas.result import BundleReference, StudyResult, Urgency
+from schemas.result import BundleReference, ImageResult, StudyResult, Urgency
 from workers.results.coding import algorithm_of_report, coding_schemes, concept
 from workers.results.derived_uid import derived_uid
 from workers.results.equipment import (
@@ -60,8 +60,11 @@ def build_report(
 ) -> Dataset:
     """The report of `study`: what every analysed image shows, negatives included, preliminary and unverified.
 
+    Of a refused image it says that it was not analysed and why, and nothing else.
+
     `sources` are the images of `study.images`; `segmentations` (build_segmentation) are listed as evidence. What
-    failed makes the report PARTIAL. Raises ValueError without a source: a study of failures only has no report.
+    failed or was refused makes the report PARTIAL. Raises ValueError without a source: a study of failures only has no
+    report.
     """
     if not sources:
         raise ValueError("A report needs at least one analysed image.")
@@ -83,7 +86,7 @@ def build_report(
         manufacturer_model_name=bundle.name,
         software_versions=software_version(),
         device_serial_number=serial_number(bundle),
-        is_complete=not study.failed,
+        is_complete=not study.failed and not refused_images(study),
         is_final=False,
         is_verified=False,
         requested_procedures=referenced_requests(headers) or None,
@@ -210,7 +213,7 @@ def _summary(study: StudyResult) -> CodedConcept:
     positive = any(finding.present and finding.finding.is_pathology for finding in findings) or any(
         tube.present for tube in tubes
     )
-    if study.failed or any(finding.present is None for finding in findings):
+    if study.failed or refused_images(study) or any(finding.present is None for finding in findings):
         summary = (
             codes.DCM.NotAllAlgorithmsSucceededWithFindings
             if positive
@@ -225,12 +228,20 @@ def _summary(study: StudyResult) -> CodedConcept:
     return CodedConcept.from_code(summary)
 
 
+def refused_images(study: StudyResult) -> list[ImageResult]:
+    """Images that were refused before any finding (workers/acceptance.py)."""
+    return [image for image in study.images if image.refused]
+
+
 def _comments(study: StudyResult) -> list[str]:
     comments = [study.notice, study.bundle.unproven]
+    comments += [
+        f"Image {image.sop_instance_uid} was not analysed: {image.refused}." for image in refused_images(study)
+    ]
     for image in study.images:
         comments += [
             f"{tube.device.code.meaning} in image {image.sop_instance_uid}: {tube.position_reason}"
-            for tube in image.tubes
+            for tube in tubes_first(image.tubes)
             if tube.position_reason
         ]
     undetermined = {each.finding for image in study.images for each in image.findings if each.present is None}
@@ -238,8 +249,25 @@ def _comments(study: StudyResult) -> list[str]:
         # A summary "without findings" must not be read as if these had been looked for in vain.
         names = enumerated(finding.code.meaning.lower() for finding in pressing_first(undetermined))
         comments.append(f"Not assessed, for want of an operating point: {names}.")
+    comments += _probabilities(study)
     comments += [f"Image {failed.sop_instance_uid} was not analysed: {failed.reason}" for failed in study.failed]
     return [comment for comment in comments if comment]
+
+
+def _probabilities(study: StudyResult) -> list[str]:
+    """On which data the numbers that are called probabilities were made, a sentence for each."""
+    references = []
+    for image in study.images:
+        references += [each.calibration for each in image.findings if each.calibrated]
+        references += [each.calibration for each in image.tubes if each.calibrated]
+    counts: dict[str, list[int]] = {}
+    for each in filter(None, references):
+        counts.setdefault(each.data, []).append(each.n)
+    comments = []
+    for data, of in counts.items():
+        n = f"{min(of)} to {max(of)}" if len(set(of)) > 1 else f"{of[0]}"
+        comments.append(f"Probabilities were made on {data} (n = {n}); each holds at the prevalence beside it.")
+    return comments
 
 
 def _reference(predecessor: Predecessor) -> Dataset:

@@ -32,7 +32,11 @@ _LABELS = {
     Segment.RIGHT_LUNG: "Right lung",
     Segment.LEFT_LUNG: "Left lung",
     Segment.HEART: "Heart",
+    Segment.CLAVICLES: "Clavicles",
+    Segment.RIBS: "Ribs",
     Segment.ENDOTRACHEAL_TUBE: "Endotracheal tube",
+    Segment.NASOGASTRIC_TUBE: "Nasogastric tube",
+    Segment.CENTRAL_VENOUS_CATHETER: "Central venous catheter",
 }
 
 

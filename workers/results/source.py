@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from schemas.bundle import Manifest
 from schemas.codes import Device, Finding, Segment
 from schemas.result import ImageResult
 
@@ -76,13 +77,21 @@ def segment_key(segment: Segment) -> str:
     return f"segment.{segment.value}"
 
 
-def tracking_keys(findings: Iterable[Finding]) -> tuple[str, ...]:
+def tracking_keys(
+    findings: Iterable[Finding], devices: Iterable[Device] = Device, segments: Iterable[Segment] = Segment
+) -> tuple[str, ...]:
     """Every key of `ImageIdentity.tracking_uids` that the results of one image can need (one device of a kind).
 
-    `findings` are those that the bundle scores.
+    They are those of what the bundle scores and outlines.
     """
     return (
         *(finding_key(finding) for finding in findings),
-        *(device_key(device, part) for device in Device for part in ("", "tip", "carina")),
-        *(segment_key(segment) for segment in Segment),
+        *(device_key(device, part) for device in devices for part in ("", "tip", "carina")),
+        *(segment_key(segment) for segment in segments),
     )
+
+
+def keys_of(manifest: Manifest) -> tuple[str, ...]:
+    """`tracking_keys` of what the results of this bundle can say."""
+    segments = [each for each in manifest.channels if isinstance(each, Segment)]
+    return tracking_keys(manifest.findings, manifest.devices, segments)

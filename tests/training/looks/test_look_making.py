@@ -1,0 +1,147 @@
+"""A bundle with two looks is made from phantoms and a folder of radiographs; interrupted, it goes on where it was."""
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from schemas.codes import Finding
+from tests.support.examples import COLUMNS, ROWS, Drawing
+from training.recipe import parse_recipe
+from training.regenerate import regenerate
+from workers.bundle import load_bundle, run_selftest
+
+RECIPE = """
+[bundle]
+name = "looks"
+version = "0.0.1"
+licence = "Apache-2.0"
+
+[network.backbone]
+timm_name = "hybrid_vit_tiny_patch16"
+arguments = { img_size = 64, width = 64, depth = 4 }
+
+[network.preprocessing]
+profile = "letterbox"
+size = 64
+intensity = "stretch"
+mean = [0.5]
+std = [0.25]
+
+[network]
+glori = { width = 32, heads = 4 }
+dense = { width = 32 }
+second_look = { widths = [8, 8, 8, 8, 8] }
+
+[population]
+minimum_age_years = 18
+
+[phantoms]
+training = 2
+validation = 1
+first_seed = 1
+
+[[sources]]
+source = "folder"
+weight = 4.0
+
+[[sources]]
+source = "nih"
+weight = 1.0
+
+[first_look]
+steps = 4
+batch = 4
+learning_rate = 1e-3
+checkpoint_every = 1
+
+[second_look]
+steps = 2
+batch = 2
+learning_rate = 1e-3
+
+[evaluation]
+count = 2
+first_seed = 1000
+"""
+
+
+class InterruptionError(Exception):
+    """Of a run, in its first look."""
+
+
+class Interrupting:
+    """Ends a run after the second step of its first look."""
+
+    def __init__(self) -> None:
+        self.stage = ""
+
+    def stage_began(self, name: str) -> None:
+        self.stage = name
+
+    def advanced(self, done: float, total: float | None, remaining_seconds: float | None) -> None:
+        if self.stage == "first-look" and done == 2:
+            raise InterruptionError
+
+
+@pytest.fixture
+def radiographs(tmp_path: Path) -> Path:
+    """56 drawings with labels, none like another."""
+    folder = tmp_path / "radiographs"
+    folder.mkdir()
+    rows = []
+    for index in range(56):
+        made = Drawing()(index)
+        own = Image.fromarray(np.random.default_rng(index).normal(0, 0.12, (10, 8)).astype(np.float32))
+        grey = made.image + np.asarray(own.resize((COLUMNS, ROWS), Image.Resampling.BICUBIC))
+        Image.fromarray((255 * grey.clip(0, 1)).astype(np.uint8)).save(folder / f"{index}.png")
+        carina = made.truth.carina
+        assert carina is not None
+        rows.append(
+            {
+                "file": f"{index}.png",
+                "patient": f"p{index // 2}",
+                "view": "AP" if index % 3 == 0 else "PA",
+                "split": "train" if index < 52 else "val",
+                "licence": "CC0",
+                "x.carina": carina.x,
+                "y.carina": carina.y,
+                Finding.PLEURAL_EFFUSION.value: made.truth.classes[Finding.PLEURAL_EFFUSION.value],
+                "endotracheal_tube.presence": made.truth.classes["endotracheal_tube.presence"],
+            }
+        )
+    with (folder / "labels.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+def test_a_bundle_is_made_from_phantoms_and_radiographs_in_two_attempts(tmp_path: Path, radiographs: Path) -> None:
+    recipe = parse_recipe(RECIPE, "looks.toml")
+    cache, sources = tmp_path / "cache", [f"folder={radiographs}"]
+    with pytest.raises(InterruptionError):
+        regenerate(recipe, cache, Console(quiet=True), sources=sources, watcher=Interrupting())
+    before = {path.parent.name: path.stat().st_mtime_ns for path in (cache / "stages").glob("*/stage.json")}
+    assert {name.split("-")[0] for name in before} == {"curate", "examples", "radiographs"}
+    assert list((cache / "stages").glob("first-look-*.partial/checkpoint.pt"))
+    made = regenerate(recipe, cache, Console(quiet=True), sources=sources)
+    after = {path.parent.name: path.stat().st_mtime_ns for path in (cache / "stages").glob("*/stage.json")}
+    assert before.items() <= after.items()
+    assert not list((cache / "stages").glob("*/checkpoint.pt"))
+    bundle = load_bundle(made.bundle.folder)
+    assert run_selftest(bundle) == 0
+    manifest = bundle.manifest
+    assert {"pleural_effusion", "endotracheal_tube.presence"} <= {str(each.target) for each in manifest.classes}
+    assert manifest.second_look is not None
+    # Four validation images find no threshold.
+    assert all(each.operating_point is None for each in manifest.classes)
+    (attribution,) = manifest.training["attribution"]
+    assert re.fullmatch(r"folder: 5\d images, CC0; docs/data-sources.md", attribution)
+    card = (bundle.folder / "card.md").read_text(encoding="utf-8")
+    assert attribution in card and "What it is not good for" in card
+    assert made.report.is_file()

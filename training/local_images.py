@@ -1,0 +1,31 @@
+"""Image files as a network sees them, by the way that the node reads them. Called in the processes of local_logits.py.
+
+Imports no torch, which would take each of them longer to load than to read a hundred images.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.preprocessing import Preprocessing
+from training.sources.images import read_image
+from workers.bars import area_without_bars
+from workers.pixels import Film, read_film
+from workers.placement import Placement
+
+_PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif"}
+
+
+def read_placed(path: Path, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """The file as a network with this preprocessing sees it: float32 [size, size] in 0..1, not normalised.
+
+    Raises what workers/pixels.py and training/sources/images.py raise.
+    """
+    film = _picture(path) if path.suffix.lower() in _PICTURES else read_film(path)
+    return Placement.of(film.rows, film.columns, preprocessing, film.area).apply(film.pixels)
+
+
+def _picture(path: Path) -> Film:
+    pixels = read_image(path)
+    return Film(pixels, area_without_bars((pixels * 65535).astype(np.uint16)))
