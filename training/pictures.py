@@ -1,4 +1,4 @@
-"""Pictures of a run: the training curve, and some predictions drawn on their films."""
+"""Pictures of a run: predictions drawn on their films."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,24 +9,10 @@ from matplotlib.figure import Figure
 
 from schemas.codes import Segment
 from training.films import Film
-from training.learning import CurvePoint
 from training.reading import said_of_tube
 from workers.interpret import Interpretation
 
 _COLOURS = {Segment.RIGHT_LUNG: "lime", Segment.LEFT_LUNG: "deepskyblue", Segment.HEART: "red"}
-
-
-def save_training_curve(curve: Sequence[CurvePoint], path: Path) -> None:
-    """One line per part of the loss, logarithmic."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    for name in curve[0].losses:
-        axes.plot([point.step for point in curve], [point.losses[name] for point in curve], label=name, linewidth=1)
-    axes.set_yscale("log")
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss")
-    axes.legend()
-    figure.savefig(path, dpi=100)
 
 
 def save_predictions(examples: Sequence[tuple[Film, Interpretation]], path: Path) -> None:

@@ -27,7 +27,7 @@ from training.making import BUNDLE, Making, curves
 from training.phantom_making import PhantomMaking
 from training.progress import Watcher, training_progress
 from training.recipe import AnyRecipe, LookRecipe
-from training.report import Report, write_report
+from training.report import TEMPLATE, Report, write_report
 from training.sources.catalogue import Named, parse
 from training.stages import Stage, Stages
 from workers.bundle import LoadedBundle, copy_bundle, load_bundle
@@ -117,7 +117,7 @@ def _regenerate(
             "report",
             lambda folder: write_report(_report(stages, bundle, evaluated, verdict), folder),
             inputs=[made],
-            part=None if verdict is None else verdict.model_dump(mode="json"),
+            part=[verdict, TEMPLATE.read_text(encoding="utf-8")],
             code=["training.report", "training.plots"],
         )
     manifest = bundle.manifest

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from schemas.bundle import Manifest, Metric
 from schemas.codes import NOT_FOR_CLINICAL_USE
@@ -21,6 +21,7 @@ from training.plots import save_error_histogram, save_loss_curves, save_roc_curv
 from training.stages import StageDocument
 from training.statistics import metric
 
+TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 #: A subgroup of fewer cases has no figures.
 _LEAST = 10
 
@@ -70,9 +71,9 @@ def write_report(report: Report, folder: Path) -> None:
         pictures[path.stem.lstrip("0123456789 ").capitalize()] = Path(shutil.copy(path, folder / path.name))
     asked = _asked(report)
     environment = Environment(
-        loader=PackageLoader("training"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    page = environment.get_template("report.html").render(
+    page = environment.get_template(TEMPLATE.name).render(
         manifest=report.manifest,
         digest=report.digest,
         warning="" if report.manifest.cleared_for_clinical_use else NOT_FOR_CLINICAL_USE,

@@ -9,18 +9,25 @@ from rich.console import Console
 from schemas.bundle import bundle_digest, bundle_folder
 from schemas.codes import Segment
 from schemas.errors import BundleError
-from tests.training.tiny_recipe import TINY
+from tests.training.tiny_recipe import TINY, TINY_TOML
 from training.evaluate_bundle import evaluate_bundle
+from training.gate import GateRules
 from training.progress import training_progress
 from training.reading import read_films
 from training.regenerate import Regenerated, put_bundle, regenerate
+from training.train_command import train_group
 from workers.bundle import LoadedBundle, load_bundle, run_selftest
 from workers.bundle_command import bundle_group
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Regenerated:
-    return regenerate(TINY, tmp_path_factory.mktemp("cache"), Console(quiet=True))
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def made(cache: Path) -> Regenerated:
+    return regenerate(TINY, cache, Console(quiet=True))
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +59,36 @@ def test_the_report_needs_no_other_file_and_shows_every_picture_and_stage(made: 
 def test_without_a_gate_nothing_may_be_registered(made: Regenerated) -> None:
     assert made.verdict is None
     assert not made.may_be_registered and not made.refused
+
+
+def test_the_gate_compares_with_the_active_bundle_on_the_same_phantoms_and_trains_nothing_again(
+    cache: Path, made: Regenerated
+) -> None:
+    trained = {path: path.stat().st_mtime_ns for path in (cache / "stages").glob("first-look-*/stage.json")}
+    lung = {"statistic": "mean", "figure": "Dice right_lung", "better": "higher", "margin": 0.1}
+    for limit, passes in ((0.0, True), (2.0, False)):
+        gate = GateRules.model_validate({"metrics": [lung | {"limit": limit}]})
+        again = regenerate(
+            TINY.model_copy(update={"gate": gate}), cache, Console(quiet=True), active=load_bundle(made.bundle.folder)
+        )
+        assert again.verdict is not None
+        (metric,) = again.verdict.metrics
+        assert (metric.difference, metric.difference_bound) == (0, 0)
+        assert (again.may_be_registered, again.refused) == (passes, not passes)
+        assert ("Refused" in again.report.read_text(encoding="utf-8")) is not passes
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained
+
+
+def test_a_refused_bundle_leaves_the_folder_as_it_was_and_says_why(cache: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(TINY_TOML.replace("limit = 0.0", "limit = 2.0").replace("steps = 60", "steps = 2"))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine").write_text("kept")
+    run = CliRunner().invoke(train_group, ["regenerate", str(recipe), "--out", str(out), "--cache", str(cache)])
+    assert run.exit_code == 1
+    assert "The gate refuses this bundle" in run.output and "at least 2 is asked" in run.output
+    assert (out / "mine").read_text() == "kept"
 
 
 def test_evaluation_refuses_seeds_of_the_training_pool(tiny: LoadedBundle, tmp_path: Path) -> None:
