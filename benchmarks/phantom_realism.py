@@ -23,9 +23,9 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from training.phantom.render import render_phantom as render_old
-from training.phantom3d.render import render_phantom as render_new
-from training.phantom3d.truth import Family, View
+from training.phantom.render import render_phantom as render_new
+from training.phantom.truth import Family, View
+from training.plain_phantom.render import render_phantom as render_old
 
 Field = NDArray[np.float32]
 

@@ -19,7 +19,7 @@ from schemas.bundle import bundle_folder
 from tests.support.rereading import Change, change, read
 from tests.support.variants import ORIGINAL, VARIANTS
 from training.films import FILM_SIDE
-from training.phantom.render import render_phantom
+from training.plain_phantom.render import render_phantom
 from training.pool import film_size
 from workers.bundle import load_bundle
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schemas.preprocessing import Preprocessing
-from training.phantom.truth import LOCALISED_FINDINGS, SEGMENTS
+from training.plain_phantom.truth import LOCALISED_FINDINGS, SEGMENTS
 from training.pool import Pool
 from training.targets import CHANNELS
 from workers.bundle import normalise

@@ -155,6 +155,6 @@ def _kinds() -> "Table":
     for kind, source in zip(FOLDERS, every_kind(), strict=True):
         proved = "yes" if source.verified else "a subset with labels.csv; the rest unverified"
         table.add_row(kind, source.document, proved if source.verified or kind in SUBSETS_READ else "no: unverified")
-    table.add_row("phantom", "training/phantom3d", "yes: phantom=COUNT draws them")
+    table.add_row("phantom", "training/phantom", "yes: phantom=COUNT draws them")
     table.add_row("pacs", "DICOMweb (PS3.18), de-identified by PS3.15 annex E", "yes")
     return table

@@ -66,7 +66,7 @@ def _looks(bundle: LoadedBundle, seeds: Sequence[int], cache: Path, console: Con
     placing = Placing(manifest.preprocessing)
     count = min(len(seeds), pool["training"])
     # Other code draws other examples, another profile places them otherwise.
-    code = code_digest(["training.phantom3d", "training.example_placing", "training.example_phantoms"])
+    code = code_digest(["training.phantom", "training.example_placing", "training.example_phantoms"])
     key = hashlib.sha256((code + manifest.preprocessing.model_dump_json()).encode()).hexdigest()[:12]
     with training_progress(console) as progress:
         folder = cache / f"baseline-{pool['first_seed']}-{count}-{key}"

@@ -9,9 +9,9 @@ from training.example_filling import Pictured, Placing, fill
 from training.example_placing import Truth, truth_of
 from training.example_targets import acceptance_classes
 from training.examples import Examples
-from training.phantom3d.not_chest import render_not_chest
-from training.phantom3d.render import render_phantom
-from training.phantom3d.truth import Family
+from training.phantom.not_chest import render_not_chest
+from training.phantom.render import render_phantom
+from training.phantom.truth import Family
 from training.rendering import film_size
 
 #: Of a fresh seed so many in a hundred are no frontal chest.

@@ -22,7 +22,7 @@ from training.example_targets import (
     structure_of,
 )
 from training.examples import COURSE_POINTS, DETAIL_CROP, Examples
-from training.phantom3d.truth import DeviceKind, DeviceTruth, Phantom, View
+from training.phantom.truth import DeviceKind, DeviceTruth, Phantom, View
 from workers.bars import area_without_bars
 from workers.placement import Placement
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from schemas.bundle import Acceptance
 from schemas.codes import Device, Finding, Landmark, Segment, TubePosition
-from training.phantom3d.truth import DeviceKind, Phantom, Structure, View
+from training.phantom.truth import DeviceKind, Phantom, Structure, View
 
 #: Anterior-posterior (1) or posterior-anterior (0).
 VIEW_AP = "view.ap"

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.preprocessing import Preprocessing
-from training.phantom.render import render_phantom
-from training.phantom.truth import Phantom
+from training.plain_phantom.render import render_phantom
+from training.plain_phantom.truth import Phantom
 from training.pool import film_size, placed, render_processes
 from workers.placement import Placement
 

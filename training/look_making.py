@@ -48,7 +48,7 @@ class LookMaking:
     """
 
     code_of_evaluation = (
-        "training.phantom3d",
+        "training.phantom",
         "training.phantom_films",
         "training.phantom_reading",
         "training.phantom_evaluation",
@@ -79,7 +79,7 @@ class LookMaking:
 
     @property
     def data(self) -> str:
-        phantoms = "simulated chest radiographs (training/phantom3d)"
+        phantoms = "simulated chest radiographs (training/phantom)"
         if not self._given:
             return f"{phantoms}; no patient data"
         return f"{phantoms}; radiographs of {', '.join(self._weights)}"
@@ -172,7 +172,7 @@ class LookMaking:
             "examples",
             self._render,
             part=[recipe.phantoms, recipe.network.preprocessing, recipe.network.detail_size],
-            code=["training.phantom3d", *_EXAMPLE_CODE, "training.example_phantoms"],
+            code=["training.phantom", *_EXAMPLE_CODE, "training.example_phantoms"],
         )
         self._folders[_PHANTOMS] = rendered.folder
         if curation is None:
@@ -218,7 +218,7 @@ class LookMaking:
         )
 
     def _manifest(self, mixture: Mixture) -> Manifest:
-        recipe, targets = self._recipe, mixture.taught()
+        recipe, targets = self._recipe, mixture.taught(self._recipe.network.classes)
         if not targets:
             raise BundleMakingError(
                 f"So few examples teach no class: each needs {LEAST_CASES} present and as many absent ones. "

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from schemas.codes import Device, Segment
-from training.phantom3d.truth import DeviceKind
+from training.phantom.truth import DeviceKind
 from training.phantom_films import PhantomFilm
 from workers.interpret import Interpretation
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.augment import HEAT_SIGMA, PATCH, Batch
-from training.phantom.truth import LOCALISED_FINDINGS
+from training.plain_phantom.truth import LOCALISED_FINDINGS
 from training.targets import CHANNELS
 from workers.networks.dense import STRIDE
 from workers.networks.network import NetworkOutput

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal
 
 import numpy as np
@@ -9,10 +10,16 @@ from pydicom import Dataset, FileDataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
-from training.phantom.truth import Phantom
+from training.phantom.truth import Phantom, View
 
 _BITS_STORED = 12
 _CHARACTER_SETS = {True: "ISO_IR 100", False: "ISO_IR 192"}
+#: View Code (CID 4010), directions of a row and of a column (0020,0020).
+_VIEWS = {
+    View.PA: ("272479007", "postero-anterior", ["L", "F"]),
+    View.AP: ("399348003", "antero-posterior", ["L", "F"]),
+    View.LATERAL: ("399173006", "left lateral", ["P", "F"]),
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,8 @@ def phantom_dataset(
 ) -> FileDataset:
     """The image as a data set that `save_as(path, enforce_file_format=True)` writes; equal input gives equal UIDs.
 
-    12 bits stored in 16, Explicit VR Little Endian, one linear VOI window over the whole range, detector-plane spacing.
+    12 bits stored in 16, Explicit VR Little Endian, one linear VOI window over the whole range; the spacing is that of
+    the detector plane, and the magnification says how much larger the carina is there.
     """
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
@@ -61,12 +69,27 @@ def seeded_uid(*parts: object) -> UID:
     return UID(f"2.25.{int.from_bytes(digest[:16], 'big')}")
 
 
+def age_string(age_years: float) -> str:
+    """An Age String (PS3.5 table 6.2-1): years, below two years months, below three months days."""
+    if age_years >= 2:
+        return f"{int(age_years):03d}Y"
+    if age_years >= 0.25:
+        return f"{int(age_years * 12):03d}M"
+    return f"{int(age_years * 365.25):03d}D"
+
+
+def _birth_date(age_years: float, study_date: str) -> str:
+    """YYYYMMDD, so that the age is full on the day of the study."""
+    taken = datetime.strptime(study_date, "%Y%m%d")
+    return (taken - timedelta(days=age_years * 365.25)).strftime("%Y%m%d")
+
+
 def _add_study(dataset: Dataset, phantom: Phantom, order: Order) -> None:
     dataset.PatientName = order.patient_name
     dataset.PatientID = order.patient_id
-    dataset.PatientBirthDate = "19600101"
-    dataset.PatientSex = "O"
-    dataset.PatientAge = "066Y"
+    dataset.PatientBirthDate = _birth_date(phantom.age_years, order.study_date)
+    dataset.PatientSex = phantom.sex
+    dataset.PatientAge = age_string(phantom.age_years)
     dataset.StudyInstanceUID = order.study_instance_uid or seeded_uid("study", phantom.seed, order.patient_id)
     dataset.StudyDate = order.study_date
     dataset.StudyTime = order.study_time
@@ -80,7 +103,7 @@ def _add_series(dataset: Dataset, phantom: Phantom) -> None:
     dataset.Modality = "DX"
     dataset.SeriesInstanceUID = seeded_uid("series", dataset.StudyInstanceUID, phantom.seed)
     dataset.SeriesNumber = 1
-    dataset.SeriesDescription = f"Chest {phantom.view_position}, simulated"
+    dataset.SeriesDescription = f"Chest {phantom.view.value}, simulated"
     dataset.PresentationIntentType = "FOR PRESENTATION"
     # Not the maker of results: the node would set its own objects aside.
     dataset.Manufacturer = "CheXNode phantom"
@@ -96,20 +119,22 @@ def _add_acquisition(dataset: Dataset, phantom: Phantom, order: Order) -> None:
     dataset.AcquisitionTime = dataset.ContentTime = order.study_time
     dataset.AcquisitionNumber = 1
     dataset.BodyPartExamined = "CHEST"
-    dataset.ViewPosition = phantom.view_position
-    dataset.PatientOrientation = ["L", "F"]
+    dataset.ViewPosition = phantom.view.value
+    value, meaning, orientation = _VIEWS[phantom.view]
+    dataset.PatientOrientation = orientation
     dataset.ImageLaterality = "U"
     dataset.AnatomicRegionSequence = [_code("51185008", "SCT", "Thoracic structure")]
-    view = {"PA": ("399348003", "postero-anterior"), "AP": ("399067008", "antero-posterior")}[phantom.view_position]
-    dataset.ViewCodeSequence = [_code(view[0], "SCT", view[1])]
+    dataset.ViewCodeSequence = [_code(value, "SCT", meaning)]
     dataset.ViewCodeSequence[0].ViewModifierCodeSequence = []
+    lying = phantom.view is View.AP
     dataset.PatientOrientationCodeSequence = [
-        _code("102538003", "SCT", "recumbent") if phantom.view_position == "AP" else _code("10904000", "SCT", "erect")
+        _code("102538003", "SCT", "recumbent") if lying else _code("10904000", "SCT", "erect")
     ]
     dataset.PositionerType = ""
     dataset.DetectorType = "DIRECT"
     dataset.DetectorConfiguration = "AREA"
-    dataset.ImagerPixelSpacing = [f"{phantom.mm_per_pixel:.6g}"] * 2
+    dataset.ImagerPixelSpacing = [f"{phantom.imager_mm_per_pixel:.6g}"] * 2
+    dataset.EstimatedRadiographicMagnificationFactor = f"{phantom.magnification:.6g}"
     dataset.KVP = "110"
     dataset.BurnedInAnnotation = "NO"
     dataset.LossyImageCompression = "00"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from schemas.bundle import Manifest
 from training.example_phantoms import FILM_SIDE
-from training.phantom3d.render import render_phantom
-from training.phantom3d.truth import Family, Phantom
+from training.phantom.render import render_phantom
+from training.phantom.truth import Family, Phantom
 from training.rendering import film_size, render_processes
 from training.seeing import Seen, seen
 

@@ -12,7 +12,7 @@ from schemas.bundle import Manifest
 from schemas.codes import Device, DistanceBasis, Segment
 from schemas.result import Point, TubeResult
 from training.example_targets import DEVICES, REGIONS, phantom_classes, structure_of
-from training.phantom3d.truth import DeviceKind, DeviceTruth, Family, Phantom
+from training.phantom.truth import DeviceKind, DeviceTruth, Family, Phantom
 from training.phantom_films import PhantomFilm, phantom_films
 from training.seeing import look
 from workers.calibration import class_scores

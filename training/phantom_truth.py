@@ -1,63 +1,93 @@
-"""The truth of a phantom as a document, written beside its DICOM file."""
-
-from typing import Literal
+"""The truth of a phantom as a document, written beside its image by `chexnode phantom`."""
 
 from pydantic import BaseModel, ConfigDict
 
-from schemas.codes import Finding, Segment
+from schemas.codes import Finding, TubePosition
 from schemas.result import Point
-from training.phantom.truth import SEGMENTS, Phantom
+from training.phantom.truth import DeviceKind, DeviceTruth, Family, Phantom, Structure, View
 
 
 class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TubeTruthDocument(_Document):
-    tip: Point
-    #: From the upper end to the tip.
+class DeviceTruthDocument(_Document):
+    """One device as drawn; see `DeviceTruth`."""
+
+    kind: DeviceKind
+    #: From where it enters the image to its end on it.
     course: list[Point]
-    tip_to_carina_mm: float
-    malpositioned: bool
+    radius_mm: float
+    tip: Point | None
+    position: TubePosition | None
+    reason: str
+    contrast_to_noise: float
+    tip_to_carina_mm: float | None
 
 
 class PhantomTruth(_Document):
-    """Points are image pixel coordinates as in SCOORD."""
+    """Points are image pixel coordinates as in SCOORD; see `Phantom` for what each value means."""
 
     seed: int
+    family: Family
+    #: "" when the image was written as PNG only.
     sop_instance_uid: str
     rows: int
     columns: int
-    mm_per_pixel: float
-    view_position: Literal["PA", "AP"]
+    view: View
+    age_years: float
+    sex: str
+    rotation_degrees: float
+    turn_degrees: float
+    inspiration: float
+    imager_mm_per_pixel: float
+    magnification: float
+    #: Present; what is in `answered` and not here is absent, the rest unknown.
     findings: list[Finding]
-    carina: Point
-    #: None without a tube.
-    tube: TubeTruthDocument | None
+    answered: list[Finding]
+    landmarks: dict[str, Point]
+    devices: list[DeviceTruthDocument]
+    foreign_objects: int
     #: Pixels inside each mask.
-    segment_pixels: dict[Segment, int]
+    mask_pixels: dict[Structure, int]
+    finding_pixels: dict[Finding, int]
 
 
-def phantom_truth(phantom: Phantom, sop_instance_uid: str) -> PhantomTruth:
+def phantom_truth(phantom: Phantom, sop_instance_uid: str = "") -> PhantomTruth:
     """What was drawn, for the image with this UID."""
     rows, columns = phantom.image.shape
-    tube = phantom.tube
     return PhantomTruth(
         seed=phantom.seed,
+        family=phantom.family,
         sop_instance_uid=sop_instance_uid,
         rows=rows,
         columns=columns,
-        mm_per_pixel=phantom.mm_per_pixel,
-        view_position=phantom.view_position,
+        view=phantom.view,
+        age_years=phantom.age_years,
+        sex=phantom.sex,
+        rotation_degrees=phantom.rotation_degrees,
+        turn_degrees=phantom.turn_degrees,
+        inspiration=phantom.inspiration,
+        imager_mm_per_pixel=phantom.imager_mm_per_pixel,
+        magnification=phantom.magnification,
         findings=sorted(phantom.findings),
-        carina=phantom.carina,
-        tube=None
-        if tube is None
-        else TubeTruthDocument(
-            tip=tube.tip,
-            course=[Point(x=float(x), y=float(y)) for x, y in tube.course],
-            tip_to_carina_mm=tube.tip_to_carina_mm,
-            malpositioned=tube.malpositioned,
-        ),
-        segment_pixels={segment: int(mask.sum()) for segment, mask in zip(SEGMENTS, phantom.masks, strict=True)},
+        answered=sorted(phantom.answered),
+        landmarks=phantom.landmarks,
+        devices=[_device(device) for device in phantom.devices],
+        foreign_objects=phantom.foreign_objects,
+        mask_pixels={structure: int(mask.sum()) for structure, mask in phantom.masks.items()},
+        finding_pixels={finding: int(mask.sum()) for finding, mask in phantom.finding_masks.items()},
+    )
+
+
+def _device(device: DeviceTruth) -> DeviceTruthDocument:
+    return DeviceTruthDocument(
+        kind=device.kind,
+        course=[Point(x=float(x), y=float(y)) for x, y in device.course],
+        radius_mm=device.radius_mm,
+        tip=device.tip,
+        position=device.position,
+        reason=device.reason,
+        contrast_to_noise=device.contrast_to_noise,
+        tip_to_carina_mm=device.tip_to_carina_mm,
     )

@@ -12,10 +12,10 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-import training.phantom
+import training.plain_phantom
 from schemas.preprocessing import Preprocessing
-from training.phantom.render import render_phantom
-from training.phantom.truth import Phantom
+from training.plain_phantom.render import render_phantom
+from training.plain_phantom.truth import Phantom
 from training.rendering import film_size as film_size
 from training.rendering import render_processes as render_processes
 from training.targets import CHANNELS, CLASSES, class_truth, landmark_truth
@@ -41,7 +41,7 @@ class Pool:
 
     #: uint8 [N, S, S], 0..255 for 0..1.
     images: NDArray[np.uint8]
-    #: uint8 [N, S, S], a bit per mask: `SEGMENTS`, then `LOCALISED_FINDINGS` of training.phantom.truth.
+    #: uint8 [N, S, S], a bit per mask: `SEGMENTS`, then `LOCALISED_FINDINGS` of training.plain_phantom.truth.
     masks: NDArray[np.uint8]
     #: float32 [N, classes], see `training.targets.class_truth`.
     classes: NDArray[np.float32]
@@ -73,7 +73,7 @@ def load_pool(settings: PoolSettings, cache: Path, progress: Progress) -> Pool:
 def phantom_code_digest() -> str:
     """SHA-256 (hex) over the source of the phantom: other code draws other images."""
     digest = hashlib.sha256()
-    for path in sorted(Path(training.phantom.__file__).parent.glob("*.py")):
+    for path in sorted(Path(training.plain_phantom.__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -12,7 +12,7 @@ from schemas.bundle import Manifest
 from schemas.codes import Device, DistanceBasis, Segment, TubePosition
 from schemas.result import Point, TubeResult
 from training.films import Film, fresh_films
-from training.phantom.truth import SEGMENTS
+from training.plain_phantom.truth import SEGMENTS
 from training.targets import class_truth
 from workers.bundle import normalised
 from workers.interpret import Interpretation, interpret

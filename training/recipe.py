@@ -4,13 +4,14 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from schemas.bundle import Architecture, Population
 from schemas.errors import SettingsError
 from schemas.preprocessing import Preprocessing
 from training.curation.settings import CurationSettings
 from training.example_filling import Placing
+from training.example_targets import TARGETS
 from training.gate import GateRules
 from training.learning import LearningSettings
 from training.pool import PoolSettings
@@ -99,8 +100,17 @@ class LookNetworkTable(NetworkTable):
     """With a second look; see training/look_manifest.py."""
 
     second_look: dict[str, Any] = Field(default_factory=dict)
+    #: What the model is to answer (training/example_targets.py), as far as the data teach it.
+    classes: list[str] = list(TARGETS)
     #: Side of the square that the second look's crop is cut from, pixels.
     detail_size: Annotated[int, Field(ge=512, le=4096)] = 1024
+
+    @field_validator("classes")
+    @classmethod
+    def _are_targets(cls, classes: list[str]) -> list[str]:
+        if unknown := sorted(set(classes) - set(TARGETS)):
+            raise ValueError(f"no class is called {', '.join(unknown)}")
+        return classes
 
 
 class SourceTable(_Table):

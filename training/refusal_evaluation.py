@@ -10,8 +10,8 @@ from rich.progress import Progress
 from schemas.bundle import Acceptance, Manifest, Metric
 from schemas.codes import DistanceBasis
 from training.example_phantoms import FILM_SIDE
-from training.phantom3d.not_chest import Subject, render_not_chest
-from training.phantom3d.truth import Family
+from training.phantom.not_chest import Subject, render_not_chest
+from training.phantom.truth import Family
 from training.rendering import film_size, render_processes
 from training.seeing import Seen, look, seen
 from training.statistics import mean, metric

@@ -24,7 +24,7 @@ from training.gate import GateVerdict, gate_table, judge
 from training.learning import CurvePoint
 from training.look_making import LookMaking
 from training.making import BUNDLE, Making, curves
-from training.phantom_making import PhantomMaking
+from training.plain_phantom_making import PhantomMaking
 from training.progress import Watcher, training_progress
 from training.recipe import AnyRecipe, LookRecipe
 from training.report import TEMPLATE, Report, write_report

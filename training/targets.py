@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.codes import Finding, Landmark, Segment
-from training.phantom.truth import Phantom
+from training.plain_phantom.truth import Phantom
 
 Target = Finding | Literal["endotracheal_tube.presence", "endotracheal_tube.malposition"]
 
@@ -25,7 +25,7 @@ CLASSES: tuple[Target, ...] = (
     "endotracheal_tube.presence",
     "endotracheal_tube.malposition",
 )
-#: Channels of the dense head: `training.phantom.truth.SEGMENTS`, then the landmarks.
+#: Channels of the dense head: `training.plain_phantom.truth.SEGMENTS`, then the landmarks.
 CHANNELS: tuple[Segment | Landmark, ...] = (
     Segment.RIGHT_LUNG,
     Segment.LEFT_LUNG,

@@ -15,8 +15,8 @@ from schemas.errors import BundleMakingError, ChexnodeError, SourceError
 from training.calibrate_command import calibrate_command
 from training.local_images import read_placed
 from training.local_labels import read_labels
-from training.phantom.render import render_phantom
-from training.phantom_dicom import Order, phantom_dataset
+from training.plain_phantom.render import render_phantom
+from training.plain_phantom_dicom import Order, phantom_dataset
 from training.targets import CLASSES, class_truth
 from workers.bundle import load_bundle, run_selftest
 

@@ -55,7 +55,7 @@ def test_a_stage_is_made_anew_when_what_decides_it_changed(tmp_path: Path, chang
 def test_other_code_has_another_digest_and_a_package_means_all_of_its_modules(tmp_path: Path) -> None:
     assert code_digest(["training.stages"]) != code_digest(["training.gate"])
     assert code_digest(["training.gate", "training.stages"]) == code_digest(["training.stages", "training.gate"])
-    assert code_digest(["training.phantom"]) != code_digest(["training.phantom.render"])
+    assert code_digest(["training.plain_phantom"]) != code_digest(["training.plain_phantom.render"])
     with pytest.raises(ModuleNotFoundError):
         code_digest(["training.no_such_module"])
 

@@ -1,5 +1,5 @@
-"""A simulated frontal chest radiograph that knows the truth of everything it draws.
+"""A simulated chest radiograph that knows the truth of everything it draws.
 
-Lengths are millimetres in the thorax frame unless a name says pixels: origin at the carina, x towards the patient's
-left (the image's right), y towards the feet.
+Lengths are millimetres in the patient frame unless a name says pixels: origin at the carina, x towards the patient's
+left (the image's right in PA and AP), y towards the feet, z towards the back.
 """

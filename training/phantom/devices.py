@@ -1,104 +1,105 @@
-"""The endotracheal tube, and lines that are none: gastric tube, central line, ECG leads."""
+"""The devices of one phantom: which are there, where they lie in the patient, and their truth on the image.
+
+Called by render: draw_devices before the projection, device_truths with the finished image.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.phantom.airways import Airways
-from training.phantom.anatomy import Anatomy
-from training.phantom.chains import Chain, smooth_curve
-from training.phantom.truth import TubeChoice
-from workers.tube_position import BORDERLINE_MM, NORMAL_RANGE_MM
+from schemas.codes import TubePosition
+from schemas.result import Point
+from training.phantom.body import Body
+from training.phantom.chest_tube import draw_chest_tube
+from training.phantom.contrast import contrast_to_noise
+from training.phantom.device_parts import PlacedDevice
+from training.phantom.endotracheal_tube import TubeChoice, draw_endotracheal_tube
+from training.phantom.gastric_tube import draw_gastric_tube
+from training.phantom.geometry import Geometry
+from training.phantom.truth import DeviceKind, DeviceTruth, Family
+from training.phantom.venous_lines import draw_central_venous_catheter, draw_pulmonary_artery_catheter
+from training.phantom.wired_devices import draw_ecg_leads, draw_pacemaker
 
-#: Tip above the carina in mm that is drawn at all; below 0 the tip lies in a main bronchus.
-DISTANCE_RANGE_MM = (-30.0, 110.0)
-#: Share of phantoms with a tube when the choice is "any".
-TUBE_SHARE = 0.6
-
-
-def draw_distance(rng: np.random.Generator, choice: TubeChoice) -> float | None:
-    """Tip-to-carina distance in mm (positive above the carina), or None for no tube."""
-    low, high = NORMAL_RANGE_MM
-    if choice == "absent" or (choice == "any" and rng.random() >= TUBE_SHARE):
-        return None
-    if choice == "well-placed":
-        return float(rng.uniform(low + 3, high - 3))
-    if choice == "malpositioned":
-        in_bronchus = rng.random() < 0.6
-        ends = (
-            (DISTANCE_RANGE_MM[0], low - BORDERLINE_MM - 5)
-            if in_bronchus
-            else (high + BORDERLINE_MM + 5, DISTANCE_RANGE_MM[1])
-        )
-        return float(rng.uniform(*ends))
-    # Most errors happen near the limits, so a good part of the tubes end there.
-    if rng.random() < 0.3:
-        return float(rng.choice([low, high]) + rng.uniform(-BORDERLINE_MM, BORDERLINE_MM))
-    return float(rng.uniform(*DISTANCE_RANGE_MM))
+#: Share of phantoms with an endotracheal tube when any is asked for.
+TUBE_SHARE = 0.55
+# Share of phantoms with each other device, without and with an endotracheal tube. The view has no say: a model could
+# read the device off the view.
+_SHARES = {
+    DeviceKind.NASOGASTRIC_TUBE: (0.22, 0.55),
+    DeviceKind.CENTRAL_VENOUS_CATHETER: (0.28, 0.50),
+    DeviceKind.PULMONARY_ARTERY_CATHETER: (0.04, 0.10),
+    DeviceKind.CHEST_TUBE: (0.07, 0.12),
+    DeviceKind.PACEMAKER: (0.08, 0.06),
+    DeviceKind.ECG_LEADS: (0.22, 0.50),
+}
+#: Few persons younger than this have a pacemaker.
+_YOUNG_YEARS = 30.0
 
 
-def tube_course(rng: np.random.Generator, airways: Airways, distance_mm: float) -> NDArray[np.float64]:
-    """Centre line float64 [points, 2] in thorax mm from above the larynx to the tip `distance_mm` above the carina."""
-    line = airways.trachea
-    if distance_mm < 0:
-        bronchus = airways.right_bronchus if rng.random() < 0.8 else airways.left_bronchus
-        line = np.concatenate([line, bronchus[1:]])
-    rows = np.append(np.arange(line[0, 1], -distance_mm, 3.0), -distance_mm)
-    # The tube lies against one wall or the other, but never outside the airway.
-    sway = 0.3 * airways.trachea_radius * np.sin(rows / rng.uniform(45, 90) + rng.uniform(0, 6.3))
-    return np.stack([np.interp(rows, line[:, 1], line[:, 0]) + sway, rows], axis=1)
+def draw_devices(
+    rng: np.random.Generator, body: Body, family: Family, tube: TubeChoice = TubeChoice.ANY
+) -> tuple[PlacedDevice, ...]:
+    """The devices of one patient, endotracheal tube first."""
+    tubed = tube is not TubeChoice.ABSENT and (tube is not TubeChoice.ANY or rng.random() < TUBE_SHARE)
+    devices = [draw_endotracheal_tube(rng, body, family, tube)] if tubed else []
+    for kind, shares in _SHARES.items():
+        rare = kind is DeviceKind.PACEMAKER and body.age_years < _YOUNG_YEARS
+        if rng.random() < shares[tubed] * (0.2 if rare else 1.0):
+            devices.extend(draw_device(rng, kind, body, family))
+    return tuple(devices)
 
 
-def tube_chains(rng: np.random.Generator, course: NDArray[np.float64]) -> tuple[list[Chain], list[Chain]]:
-    """The tube's plastic wall and its radiopaque stripe, which runs along one side to the tip."""
-    outer = rng.uniform(4.6, 5.8)
-    along = np.gradient(course, axis=0)
-    normal = np.stack([along[:, 1], -along[:, 0]], axis=1) / np.linalg.norm(along, axis=1, keepdims=True)
-    stripe = course + normal * outer * rng.uniform(-0.9, 0.9)
-    return [Chain(course, outer, 0.74)], [Chain(stripe, rng.uniform(0.45, 0.75))]
+def draw_device(rng: np.random.Generator, kind: DeviceKind, body: Body, family: Family) -> tuple[PlacedDevice, ...]:
+    """One device of a kind; those with several leads as one each."""
+    match kind:
+        case DeviceKind.ENDOTRACHEAL_TUBE:
+            return (draw_endotracheal_tube(rng, body, family),)
+        case DeviceKind.NASOGASTRIC_TUBE:
+            return (draw_gastric_tube(rng, body, family),)
+        case DeviceKind.CENTRAL_VENOUS_CATHETER:
+            return (draw_central_venous_catheter(rng, body, family),)
+        case DeviceKind.PULMONARY_ARTERY_CATHETER:
+            return (draw_pulmonary_artery_catheter(rng, body, family),)
+        case DeviceKind.CHEST_TUBE:
+            return (draw_chest_tube(rng, body, family),)
+        case DeviceKind.PACEMAKER:
+            return draw_pacemaker(rng, body, family)
+        case DeviceKind.ECG_LEADS:
+            return draw_ecg_leads(rng, body, family)
 
 
-def distractor_chains(rng: np.random.Generator, anatomy: Anatomy, airways: Airways) -> list[Chain]:
-    """Lines that a reader must not take for an endotracheal tube; as dense as its stripe."""
-    chains: list[Chain] = []
-    if rng.random() < 0.35:
-        chains.append(_gastric_tube(rng, anatomy, airways))
-    if rng.random() < 0.35:
-        chains.append(_central_line(rng))
-    if rng.random() < 0.4:
-        chains.extend(_ecg_leads(rng, anatomy))
-    return chains
+def device_truths(
+    devices: Sequence[PlacedDevice],
+    geometry: Geometry,
+    image: NDArray[np.float32],
+    exposed: NDArray[np.bool_] | None = None,
+) -> tuple[DeviceTruth, ...]:
+    """What of each device is on the finished image float32 [rows, columns]; `exposed` is False under collimation."""
+    return tuple(_truth(device, geometry, image, exposed) for device in devices)
 
 
-def _gastric_tube(rng: np.random.Generator, anatomy: Anatomy, airways: Airways) -> Chain:
-    floor = anatomy.left.dome
-    x = float(airways.trachea[30, 0]) + rng.uniform(-3, 9)
-    knots = [(x, -260.0), (x, -120.0), (x + 6, -30.0), (7.0, 40.0), (16.0, floor - 10)]
-    knots += [(45.0, floor + 25), (70.0, floor + 60), (40.0, floor + 85)]
-    return Chain(smooth_curve(knots, 60), rng.uniform(0.7, 1.5), float(rng.choice([0.0, 0.6])))
-
-
-def _central_line(rng: np.random.Generator) -> Chain:
-    sign = -1.0 if rng.random() < 0.7 else 1.0
-    end = (-24 + rng.normal(0, 3), rng.uniform(-20, 55))
-    if rng.random() < 0.5:  # jugular
-        knots = [(sign * 48, -260.0), (sign * 42, -150.0), (sign * 28, -80.0), (-23.0, -40.0), end]
-    else:  # subclavian
-        knots = [(sign * 125, -95.0), (sign * 80, -82.0), (sign * 35, -72.0), (-22.0, -45.0), end]
-    return Chain(smooth_curve(knots, 48), rng.uniform(0.6, 1.1))
-
-
-def _ecg_leads(rng: np.random.Generator, anatomy: Anatomy) -> list[Chain]:
-    chains = []
-    for _ in range(rng.integers(1, 4)):
-        electrode = np.array([rng.uniform(-115, 115), rng.uniform(-70, 140)])
-        chains.append(Chain(np.stack([electrode, electrode + 1.0]), rng.uniform(4, 7), 0.55))
-        sign = 1.0 if rng.random() < 0.5 else -1.0
-        ends = [
-            (sign * rng.uniform(10, 170), -280.0),
-            (sign * 240, rng.uniform(-60, 200)),
-            (rng.uniform(-60, 60), 330.0),
-        ]
-        end = ends[rng.integers(3)]
-        middle = (electrode + np.array(end)) / 2 + rng.normal(0, 28, 2)
-        chains.append(Chain(smooth_curve([tuple(electrode), tuple(middle), end], 40), rng.uniform(0.4, 0.9)))
-    return chains
+def _truth(
+    device: PlacedDevice, geometry: Geometry, image: NDArray[np.float32], exposed: NDArray[np.bool_] | None
+) -> DeviceTruth:
+    course, magnification = geometry.project(device.course)
+    seen = np.all((course >= 0) & (course < [geometry.columns, geometry.rows]), axis=1)
+    if exposed is not None:
+        columns, rows = np.where(seen[:, None], course, 0).astype(int).T
+        seen &= exposed[rows, columns]
+    tip = Point(x=float(course[-1, 0]), y=float(course[-1, 1])) if seen[-1] else None
+    position = None if device.judgement is None else device.judgement.position
+    reason = "" if device.judgement is None else device.judgement.reason
+    if tip is None and position is not None:
+        position, reason = TubePosition.INCOMPLETELY_IMAGED, "The tip lies outside of the image."
+    pixels_per_mm = float(magnification.mean()) / geometry.imager_mm_per_pixel
+    return DeviceTruth(
+        kind=device.kind,
+        course=course[seen],
+        radius_mm=device.radius_mm,
+        tip=tip,
+        position=position,
+        reason=reason,
+        contrast_to_noise=contrast_to_noise(image, course[seen], device.radius_mm, pixels_per_mm),
+        tip_to_carina_mm=device.tip_to_carina_mm,
+    )

@@ -1,139 +1,242 @@
 """Renders a phantom: the one entry point of this package."""
 
-from dataclasses import dataclass
+import hashlib
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.codes import Finding
 from schemas.result import Point
-from training.phantom.airways import Airways, draw_airways, draw_vessels
-from training.phantom.anatomy import Anatomy, draw_anatomy
-from training.phantom.appearance import develop, texture
-from training.phantom.chains import Chain, project_chains
-from training.phantom.devices import distractor_chains, draw_distance, tube_chains, tube_course
-from training.phantom.opacities import draw_consolidation, draw_nodules
-from training.phantom.pose import Pose
-from training.phantom.skeleton import draw_skeleton
-from training.phantom.thorax import project_thorax
-from training.phantom.truth import Phantom, TubeChoice, TubeTruth
+from training.phantom.beam import Exposure, draw_exposure
+from training.phantom.body import Body, draw_age, draw_body
+from training.phantom.burned_in_text import BurnedInText, draw_burned_in_text
+from training.phantom.chains import project_chains
+from training.phantom.device_parts import project_parts
+from training.phantom.devices import device_truths, draw_devices
+from training.phantom.endotracheal_tube import TubeChoice
+from training.phantom.exposure_geometry import Collimation, draw_collimation, draw_geometry
+from training.phantom.families import BODIES, DETECTORS, VENDORS
+from training.phantom.findings import NOT_LATERAL, PREVALENCE, Plan, draw_plan, is_visible
+from training.phantom.foreign_objects import draw_foreign_objects
+from training.phantom.geometry import Geometry
+from training.phantom.patient import Patient, project_patient
+from training.phantom.processing import draw_processing
+from training.phantom.resampling import enlarge
+from training.phantom.shapes import lateral_border
+from training.phantom.side_marker import draw_side_marker
+from training.phantom.truth import Family, Phantom, Structure, View
 
-# Effective attenuation per mm at a tube voltage of about 110 kV.
-_SOFT_TISSUE = 0.0185
-#: Bone beyond the soft tissue that it replaces.
-_BONE = 0.032
-_PLASTIC = 0.036
-#: Barium-loaded stripe, wires.
-_RADIOPAQUE = 0.24
-#: Share of the lung's depth that is air.
-_AIR_SHARE = 0.74
-#: Half width of the course mask: about the tube's own.
-_COURSE_RADIUS_MM = 2.5
+Mask = NDArray[np.bool_]
+Field = NDArray[np.float32]
 
-
-@dataclass(frozen=True)
-class _Patient:
-    """Everything but devices."""
-
-    #: float32 [rows, columns]
-    attenuation: NDArray[np.float32]
-    #: bool [3, rows, columns]: right lung, left lung, heart.
-    organs: NDArray[np.bool_]
-    #: bool [4, rows, columns], see `Phantom.finding_masks`.
-    finding_masks: NDArray[np.bool_]
+#: Share of bedside (AP) films among those whose view is not asked for.
+_BEDSIDE = 0.55
+#: mm of path within a lung, heart or bone from where on it belongs to the mask.
+_LEAST_PATH = 2.0
+#: Water-equivalent change in mm from where on a finding belongs to its mask.
+_LEAST_CHANGE = 4.0
+#: Effective attenuation of water and bone per mm, for what a finding changes.
+_WATER, _BONE = 0.0198, 0.034
+#: Of lead, as mm of steel.
+_LEAD = 6.0
 
 
-def render_phantom(seed: int, rows: int, columns: int, tube: TubeChoice = "any") -> Phantom:
-    """Simulate one adult frontal chest radiograph of `rows` x `columns` pixels; the same seed gives the same image."""
-    rng = np.random.default_rng(seed)
-    anatomy = draw_anatomy(rng, "AP" if rng.random() < 0.6 else "PA")
-    distance_mm = draw_distance(rng, tube)
-    pose = _draw_pose(rng, anatomy, rows, columns)
-    if distance_mm is not None:
-        # The tip stays on the image, whatever the collimation.
-        distance_mm = min(distance_mm, pose.carina_y * pose.mm_per_pixel - 12)
-    airways = draw_airways(rng)
-    course = None if distance_mm is None else tube_course(rng, airways, distance_mm)
+def render_phantom(
+    seed: int,
+    rows: int,
+    columns: int,
+    *,
+    family: Family = Family.TRAINING,
+    view: View | None = None,
+    age_years: float | None = None,
+    devices: bool = True,
+    tube: TubeChoice = TubeChoice.ANY,
+    masks: bool = True,
+    twins: bool = False,
+) -> Phantom:
+    """Simulate one chest radiograph of `rows` x `columns` pixels; the same arguments give the same phantom.
 
-    patient = _project_patient(rng, anatomy, airways, pose, (rows, columns))
-    attenuation = patient.attenuation
-    devices = distractor_chains(rng, anatomy, airways)
-    if course is not None:
-        wall, stripe = tube_chains(rng, course)
-        attenuation += _PLASTIC * project_chains(wall, pose, rows, columns)
-        devices += stripe
-        course_mask = project_chains([Chain(course, _COURSE_RADIUS_MM)], pose, rows, columns) > 0
-    else:
-        course_mask = np.zeros((rows, columns), dtype=np.bool_)
-    attenuation += _RADIOPAQUE * project_chains(devices, pose, rows, columns)
-    carina = pose.to_pixels(np.zeros(2))
+    Without a `view` it is a frontal one. `devices=False` leaves out devices and foreign objects, nothing else changes;
+    `masks=False` leaves out masks of structures and findings; `twins` adds the bone-free and the nodule-free film.
+    """
+    streams = [np.random.default_rng([seed, list(Family).index(family), stream]) for stream in range(6)]
+    person, inside, worn, exposing, showing, noisy = streams
+    if view is None:
+        view = View.AP if person.random() < _BEDSIDE else View.PA
+    age_years = draw_age(person, BODIES[family]) if age_years is None else age_years
+    plan = draw_plan(person, view, age_years)
+    body = draw_body(
+        person,
+        BODIES[family],
+        view,
+        age_years,
+        cardiomegaly=plan.has(Finding.CARDIOMEGALY),
+        overinflated=plan.has(Finding.EMPHYSEMA),
+    )
+    geometry = draw_geometry(exposing, body, rows, columns, DETECTORS[family])
+    patient = project_patient(inside, body, plan, geometry)
+
+    placed = draw_devices(worn, body, family, tube) if devices else ()
+    objects = draw_foreign_objects(worn, body, family) if devices else None
+    text = draw_burned_in_text(worn, rows, columns) if devices else BurnedInText(0, None)
+    parts = [part for device in placed for part in device.parts] + (list(objects.parts) if objects else [])
+    materials = project_parts(parts, geometry) if parts else None
+    marker = draw_side_marker(showing, geometry)
+    if marker is not None:
+        patient.bone[:] += np.float32(_LEAD * 8) * marker
+    water = patient.water if materials is None else np.maximum(patient.water - materials.air, 0)
+
+    exposure = draw_exposure(exposing, DETECTORS[family], age_years)
+    collimation = draw_collimation(exposing, geometry)
+    processing = draw_processing(showing, VENDORS[family])
+    noise = noisy.standard_normal((rows, columns), dtype=np.float32)
+    mm = geometry.imager_mm_per_pixel
+
+    def picture(water: Field, bone: Field) -> tuple[Field, Field]:
+        """The enhanced film, and the signal that it was made from."""
+        transmission = exposure.transmission(water, bone, materials)
+        signal = exposure.detect(transmission, noise, mm)
+        return processing.enhance(signal, mm), signal
+
+    organs = _organs(patient)
+    enhanced, signal = picture(water, patient.bone)
+    lungs = organs[Structure.RIGHT_LUNG] | organs[Structure.LEFT_LUNG]
+    shown = np.ones_like(lungs) if collimation.exposed is None else collimation.exposed
+    heart = organs[Structure.HEART]
+    window = processing.window(enhanced, lungs & ~heart & shown, heart & shown)
+    image = text.onto(_collimate(window.show(enhanced), collimation))
+    bone_free = nodule_free = None
+    if twins:
+        lead = np.float32(_LEAD * 8) * marker if marker is not None else np.zeros_like(water)
+        bone_free = text.onto(_collimate(window.show(picture(water, lead)[0]), collimation))
+        nodule_free = image
+        if patient.lumps.any():
+            film = window.show(picture(water - patient.lumps, patient.bone)[0])
+            nodule_free = text.onto(_collimate(film, collimation))
+    findings, answered, finding_masks = _judge(plan, patient, body, geometry, exposure, signal, shown)
     return Phantom(
         seed=seed,
-        image=develop(rng, attenuation, pose.mm_per_pixel),
-        masks=np.concatenate([patient.organs, course_mask[None]]),
-        findings=anatomy.findings,
-        finding_masks=patient.finding_masks,
-        tube=None if course is None else _tube_truth(pose, course, carina),
-        carina=Point(x=float(carina[0]), y=float(carina[1])),
-        mm_per_pixel=pose.mm_per_pixel,
-        view_position=anatomy.view_position,
+        family=family,
+        image=image,
+        view=view,
+        age_years=age_years,
+        sex=body.sex,
+        rotation_degrees=geometry.rotation_degrees,
+        turn_degrees=geometry.turn_degrees,
+        inspiration=body.inspiration,
+        imager_mm_per_pixel=mm,
+        magnification=geometry.magnification,
+        masks=_masks(organs, patient, geometry) if masks else {},
+        findings=findings,
+        answered=answered,
+        finding_masks=finding_masks if masks else {},
+        landmarks=_landmarks(body, geometry),
+        devices=device_truths(placed, geometry, image, collimation.exposed),
+        foreign_objects=objects.objects + text.count if objects else 0,
+        bone_free=bone_free,
+        nodule_free=nodule_free,
     )
 
 
-def _draw_pose(rng: np.random.Generator, anatomy: Anatomy, rows: int, columns: int) -> Pose:
-    """Collimation: the narrower of both directions still shows most of the lungs."""
-    needed_width = 2 * anatomy.right.width + rng.uniform(15, 90)
-    needed_height = anatomy.left.angle - anatomy.right.apex + rng.uniform(25, 100)
-    mm_per_pixel = max(needed_width / columns, needed_height / rows)
-    height = mm_per_pixel * rows
-    middle = (anatomy.left.angle + anatomy.right.apex) / 2 + rng.normal(-6, 0.10 * (height - needed_height) + 8)
-    return Pose(
-        carina_x=columns / 2 + rng.normal(0, 9) / mm_per_pixel,
-        carina_y=rows / 2 - middle / mm_per_pixel,
-        rotation=float(np.clip(rng.normal(0, 0.045), -0.13, 0.13)),
-        mm_per_pixel=float(mm_per_pixel),
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """Version of the phantom: SHA-256 over this package's source, hexadecimal."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _organs(patient: Patient) -> dict[Structure, Mask]:
+    rows, columns = patient.water.shape
+    paths = {
+        Structure.RIGHT_LUNG: patient.layers.right_cavity,
+        Structure.LEFT_LUNG: patient.layers.left_cavity,
+        Structure.HEART: patient.layers.heart,
+    }
+    return {
+        structure: enlarge(path, patient.step, rows, columns) > _LEAST_PATH * (1 + 2 * (structure is Structure.HEART))
+        for structure, path in paths.items()
+    }
+
+
+def _masks(organs: dict[Structure, Mask], patient: Patient, geometry: Geometry) -> dict[Structure, Mask]:
+    return {
+        **organs,
+        Structure.CLAVICLES: project_chains(patient.skeleton.clavicles, geometry) > 0.5,
+        Structure.RIBS: project_chains(patient.skeleton.ribs, geometry) > 0.5,
+    }
+
+
+def _collimate(image: Field, collimation: Collimation) -> Field:
+    if collimation.exposed is None:
+        return image
+    return np.where(collimation.exposed, image, np.float32(collimation.grey))
+
+
+def _judge(
+    plan: Plan,
+    patient: Patient,
+    body: Body,
+    geometry: Geometry,
+    exposure: Exposure,
+    signal: Field,
+    shown: Mask,
+) -> tuple[frozenset[Finding], frozenset[Finding], dict[Finding, Mask]]:
+    """Findings that are seen, findings that are answered, masks of what has a place of its own.
+
+    What was drawn and is not seen is neither present nor absent.
+    """
+    unseen: set[Finding] = set()
+    masks: dict[Finding, Mask] = {}
+    mm = geometry.patient_mm_per_pixel
+    noise = 1 / np.sqrt(exposure.dose * signal)
+    for finding in plan.findings:
+        if finding in (Finding.RIB_FRACTURE, Finding.CLAVICLE_FRACTURE):
+            mask = _around(patient, plan, geometry, clavicle=finding is Finding.CLAVICLE_FRACTURE) & shown
+            change = np.float32(0.5 * _BONE) * patient.bone
+        elif finding in patient.changes:
+            water = patient.changes[finding]
+            calcium = finding is Finding.AORTIC_CALCIFICATION
+            mask = (np.abs(water) > (0.6 if calcium else _LEAST_CHANGE)) & shown
+            change = water * np.float32(_BONE if calcium else _WATER)
+        else:
+            continue
+        masks[finding] = mask
+        change = change / np.float32(1 + exposure.scatter * 0.6)
+        if not is_visible(finding, mask, change, noise, mm, body.scale):
+            unseen.add(finding)
+    possible = frozenset(PREVALENCE) - (NOT_LATERAL if body.view is View.LATERAL else frozenset())
+    return (
+        frozenset(plan.findings - unseen),
+        possible - unseen,
+        {finding: mask for finding, mask in masks.items() if finding not in unseen},
     )
 
 
-def _project_patient(
-    rng: np.random.Generator, anatomy: Anatomy, airways: Airways, pose: Pose, shape: tuple[int, int]
-) -> _Patient:
-    rows, columns = shape
-    exudate = nodules = np.zeros(shape, dtype=np.float32)
-    layers = project_thorax(anatomy.thorax, anatomy.right, anatomy.left, pose, rows, columns)
-    lung = layers.lungs.sum(axis=0)
-    parenchyma = texture(rng, rows, columns, pose.mm_per_pixel, power=1.3)
-    aerated = layers.aerated * (1 - layers.mediastinum * (0.80 - 0.1 * layers.heart))
-    if Finding.CONSOLIDATION in anatomy.findings:
-        exudate = draw_consolidation(rng, anatomy, pose, parenchyma)
-        aerated *= 1 - exudate
-    collapsed = 1 - layers.free_air
-    vessels = project_chains(draw_vessels(rng, anatomy), pose, rows, columns) * aerated * collapsed * (lung > 0)
-    # Denser alveoli here, emptier ones there, and none in free air.
-    air = (
-        lung * aerated * (_AIR_SHARE * (1 + 0.035 * parenchyma * collapsed) + (1 - _AIR_SHARE) * layers.free_air * 0.8)
-    )
-    # Branches of one airway overlap at the carina but hold the same air.
-    branches = [project_chains([chain], pose, rows, columns) for chain in airways.chains()]
-    air += 1.1 * np.maximum.reduce(branches)
-    added = 1.1 * vessels + 5.0 * layers.pleura * aerated * (lung > 0)
-    if Finding.NODULE in anatomy.findings:
-        nodules = project_chains(draw_nodules(rng, anatomy), pose, rows, columns)
-        added += 0.8 * nodules * (lung > 0)
-    tissue = layers.body * (1 + 0.012 * texture(rng, rows, columns, pose.mm_per_pixel, power=1.6))
-    # Air displaces tissue that has to be there: at the rim of the body there is little.
-    soft = np.maximum(tissue - air, 0.18 * tissue) + added + 12.0 * layers.heart * layers.mediastinum
-    bone = project_chains(draw_skeleton(rng, anatomy), pose, rows, columns) * np.minimum(1, layers.body / 60)
-    found = np.stack([layers.aerated < 0.5, layers.free_air > 0, exudate > 0.2, nodules > 0])
-    return _Patient(
-        attenuation=(_SOFT_TISSUE * soft + _BONE * bone).astype(np.float32),
-        organs=np.concatenate([layers.lungs > 0, (layers.heart > 0)[None]]),
-        finding_masks=found & (lung > 0),
-    )
+def _around(patient: Patient, plan: Plan, geometry: Geometry, clavicle: bool) -> Mask:
+    """Discs about broken bones."""
+    rows, columns = geometry.rows, geometry.columns
+    mask = np.zeros((rows, columns), dtype=np.bool_)
+    pixels, magnification = geometry.project(patient.skeleton.breaks)
+    y, x = np.ogrid[0:rows, 0:columns]
+    for (px, py), enlarged, which in zip(pixels, magnification, patient.skeleton.broken, strict=True):
+        if (which.rib == 0) is clavicle:
+            radius = 8 * enlarged / geometry.imager_mm_per_pixel
+            mask |= (x + 0.5 - px) ** 2 + (y + 0.5 - py) ** 2 < radius**2
+    return mask
 
 
-def _tube_truth(pose: Pose, course_mm: NDArray[np.float64], carina: NDArray[np.float32]) -> TubeTruth:
-    course = pose.to_pixels(course_mm)
-    visible = course[course[:, 1] >= 0]
-    distance = float(carina[1] - visible[-1, 1]) * pose.mm_per_pixel
-    return TubeTruth(course=visible, tip_to_carina_mm=distance)
+def _landmarks(body: Body, geometry: Geometry) -> dict[str, Point]:
+    """Those that lie on the image."""
+    places = {"carina": body.trachea[-1], "larynx": body.trachea[0]}
+    for name, side in (("right", body.right), ("left", body.left)):
+        lung = side.lung
+        places[f"{name}_apex"] = np.array([side.sign * lung.apex_x, lung.apex, lung.centre_z])
+        wall = lateral_border(lung, lung.angle - 3)
+        places[f"{name}_costophrenic"] = np.array([side.sign * wall, lung.angle - 3, lung.centre_z])
+        places[f"{name}_hilum"] = side.hilum
+    points = {name: geometry.project_point(place) for name, place in places.items()}
+    return {name: point for name, point in points.items() if geometry.shows(point)}

@@ -1,64 +1,116 @@
-"""What a phantom is: its image and the truth that was drawn."""
+"""What a phantom is: its image and the truth of everything that was drawn."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.codes import Finding, Segment
+from schemas.codes import Finding, TubePosition
 from schemas.result import Point
-from workers.tube_position import BORDERLINE_MM, NORMAL_RANGE_MM
-
-#: Order of `Phantom.masks`.
-SEGMENTS = (Segment.RIGHT_LUNG, Segment.LEFT_LUNG, Segment.HEART, Segment.ENDOTRACHEAL_TUBE)
-
-#: Order of `Phantom.finding_masks`: the findings that have a place of their own (cardiomegaly's is the heart).
-LOCALISED_FINDINGS = (Finding.PLEURAL_EFFUSION, Finding.PNEUMOTHORAX, Finding.CONSOLIDATION, Finding.NODULE)
-
-#: What to draw: a tube within the normal range, one beyond the borderline zone, none, or whatever the seed says.
-TubeChoice = Literal["well-placed", "malpositioned", "absent", "any"]
 
 
-@dataclass(frozen=True)
-class TubeTruth:
-    """An endotracheal tube as drawn."""
+class View(StrEnum):
+    """View Position (0018,5101) of the phantom."""
 
-    #: float32 [points, 2], image pixel coordinates (x, y) as in SCOORD, from the upper end to the tip.
+    PA = "PA"
+    AP = "AP"
+    LATERAL = "LL"
+
+
+class Family(StrEnum):
+    """Two sets of parameters: habitus, noise, detector and makes of device of the second are never trained on."""
+
+    TRAINING = "training"
+    FROZEN = "frozen"
+
+
+class Structure(StrEnum):
+    """What a phantom has a mask of.
+
+    Lungs include what lies behind heart, effusion and opacity; they end at the spine's edge and at the visible dome,
+    as human annotators draw them.
+    """
+
+    RIGHT_LUNG = "right_lung"
+    LEFT_LUNG = "left_lung"
+    HEART = "heart"
+    CLAVICLES = "clavicles"
+    RIBS = "ribs"
+
+
+class DeviceKind(StrEnum):
+    """Devices that are drawn as 3-D curves."""
+
+    ENDOTRACHEAL_TUBE = "endotracheal_tube"
+    NASOGASTRIC_TUBE = "nasogastric_tube"
+    CENTRAL_VENOUS_CATHETER = "central_venous_catheter"
+    PULMONARY_ARTERY_CATHETER = "pulmonary_artery_catheter"
+    CHEST_TUBE = "chest_tube"
+    PACEMAKER = "pacemaker"
+    ECG_LEADS = "ecg_leads"
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceTruth:
+    """One device as drawn and projected."""
+
+    kind: DeviceKind
+    #: float32 [points, 2], image pixel coordinates (x, y) as in SCOORD, from where it enters to its end; only what
+    #: lies on the image, so empty when nothing does.
     course: NDArray[np.float32]
-    #: (carina.y - tip.y) times mm per pixel: along the image's rows axis, positive above the carina.
-    tip_to_carina_mm: float
+    #: Half the width of the projected device in mm, for masks.
+    radius_mm: float
+    #: The end of the course; None when it lies outside of the image.
+    tip: Point | None
+    #: By the rule of its kind (training/phantom/position_rules.py); INCOMPLETELY_IMAGED when the tip lies outside of
+    #: the image; None for a kind that has no rule.
+    position: TubePosition | None
+    #: The rule's words: why the position is what it is.
+    reason: str
+    #: Contrast of the device against its surroundings over the noise there, in the finished image.
+    contrast_to_noise: float
+    #: Endotracheal tube: along the patient's long axis in mm of the patient plane, positive above the carina.
+    tip_to_carina_mm: float | None = None
 
-    @property
-    def tip(self) -> Point:
-        return Point(x=float(self.course[-1, 0]), y=float(self.course[-1, 1]))
 
-    @property
-    def malpositioned(self) -> bool:
-        """True beyond the borderline zone on either side of the normal range (adult, neutral neck)."""
-        return is_malpositioned(self.tip_to_carina_mm)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Phantom:
-    """One simulated radiograph with its truth."""
+    """One simulated radiograph with its truth. Masks are bool [rows, columns], images float32 [rows, columns] 0..1."""
 
     seed: int
-    #: float32 [rows, columns], 0..1, MONOCHROME2 sense (bone bright).
+    family: Family
+    #: MONOCHROME2 sense (bone bright).
     image: NDArray[np.float32]
-    #: bool [4, rows, columns] in the order of `SEGMENTS`; lungs include what lies behind heart, effusion and opacity.
-    masks: NDArray[np.bool_]
+    view: View
+    age_years: float
+    #: Patient's Sex (0010,0040): F or M.
+    sex: str
+    #: Axial rotation of the patient and turn in the image plane, degrees.
+    rotation_degrees: float
+    turn_degrees: float
+    #: 0 (full expiration) to 1 (full inspiration).
+    inspiration: float
+    #: Imager Pixel Spacing (0018,1164), both directions, in the plane of the detector.
+    imager_mm_per_pixel: float
+    #: Estimated Radiographic Magnification Factor (0018,1114) at the carina.
+    magnification: float
+    #: Only those of the view; a lateral view has no heart of its own side and so on: what is missing is unknown.
+    masks: dict[Structure, NDArray[np.bool_]]
     findings: frozenset[Finding]
-    #: bool [4, rows, columns] in the order of `LOCALISED_FINDINGS`; empty where the finding is absent.
-    finding_masks: NDArray[np.bool_]
-    tube: TubeTruth | None
-    carina: Point
-    #: Side length of a pixel in mm, both directions.
-    mm_per_pixel: float
-    view_position: Literal["PA", "AP"]
+    #: The findings that a phantom can show and that were looked for here: the rest is unknown, not absent.
+    answered: frozenset[Finding]
+    #: Where a finding that has a place of its own is.
+    finding_masks: dict[Finding, NDArray[np.bool_]]
+    #: "carina", "larynx", "right_apex", "left_apex", "right_costophrenic", "left_costophrenic", "aortic_arch", ...
+    landmarks: dict[str, Point]
+    devices: tuple[DeviceTruth, ...]
+    #: Jewellery, buttons, clips, markers, cables outside of the patient: what must not be taken for a device.
+    foreign_objects: int
+    #: The same film without bones, and without nodules; None unless asked for.
+    bone_free: NDArray[np.float32] | None = field(default=None, repr=False)
+    nodule_free: NDArray[np.float32] | None = field(default=None, repr=False)
 
-
-def is_malpositioned(tip_to_carina_mm: float) -> bool:
-    """True when the distance lies outside the normal range by more than the borderline width."""
-    low, high = NORMAL_RANGE_MM
-    return not low - BORDERLINE_MM <= tip_to_carina_mm <= high + BORDERLINE_MM
+    def device(self, kind: DeviceKind) -> DeviceTruth | None:
+        """The first device of its kind."""
+        return next((each for each in self.devices if each.kind is kind), None)

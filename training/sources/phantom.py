@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from schemas.codes import Finding
 from training.example_targets import phantom_classes
-from training.phantom3d.render import render_phantom
-from training.phantom3d.truth import Phantom, Structure
+from training.phantom.render import render_phantom
+from training.phantom.truth import Phantom, Structure
 from training.sources.masks import ArrayMask
 from training.sources.source import Course, Mask, Sample, Sex, View, view_labels
 
@@ -26,7 +26,7 @@ class Phantoms:
     first_seed: int = 0
     side: int = 768
     name: str = "phantom"
-    document: str = "training/phantom3d"
+    document: str = "training/phantom"
     verified: bool = True
 
     def __iter__(self) -> Iterator[Sample]:

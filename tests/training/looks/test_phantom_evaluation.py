@@ -11,7 +11,7 @@ from schemas.result import TipToCarina, TubeResult
 from training.cases import NOT_LOCATED_MM
 from training.example_targets import TARGETS
 from training.examples import Examples
-from training.phantom3d.not_chest import Subject
+from training.phantom.not_chest import Subject
 from training.phantom_evaluation import (
     PhantomBaseline,
     evaluate_phantoms,

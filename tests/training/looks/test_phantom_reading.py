@@ -16,8 +16,8 @@ from training.example_placing import BITS, truth_of, write_example
 from training.example_targets import CHANNELS, COURSES, LANDMARKS, REGIONS
 from training.examples import Examples, create_examples
 from training.look_manifest import LOOK_PREPROCESSING, look_manifest
-from training.phantom3d.render import render_phantom
-from training.phantom3d.truth import DeviceKind, Family, Phantom
+from training.phantom.render import render_phantom
+from training.phantom.truth import DeviceKind, Family, Phantom
 from training.phantom_reading import read_phantoms
 from training.rendering import film_size
 from workers.networks.dense import STRIDE
