@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from schemas.bundle import bundle_folder
 from schemas.codes import Landmark, Segment
-from training.cases import Cases
-from training.gate import GateRules, GateVerdict, PrimaryMetric, judge
+from training.evaluation.cases import Cases
 from training.progress import training_progress
-from training.recipe import default_recipe, read_recipe
-from training.regenerate import making_of
+from training.regeneration.gate import GateRules, GateVerdict, PrimaryMetric, judge
+from training.regeneration.recipe import default_recipe, read_recipe
+from training.regeneration.regenerate import making_of
 from workers.bundle import LoadedBundle, load_bundle
 from workers.networks.network import NetworkOutput
 

@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 from training.phantom.render import render_phantom as render_new
 from training.phantom.truth import Family, View
-from training.plain_phantom.render import render_phantom as render_old
+from training.plain.phantom.render import render_phantom as render_old
 
 Field = NDArray[np.float32]
 

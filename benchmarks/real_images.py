@@ -17,7 +17,7 @@ from schemas.bundle import Metric, bundle_folder
 from schemas.errors import SourceError
 from training.curation.curate import Curation, curate
 from training.curation.settings import CurationSettings
-from training.real_evaluation import Question, answer, lung_dice
+from training.evaluation.radiographs import Question, answer, lung_dice
 from training.sources.catalogue import Named, open_folder
 from training.sources.source import Sample
 from workers.bundle import LoadedBundle, load_bundle

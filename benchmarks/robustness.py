@@ -18,9 +18,9 @@ from rich.table import Table
 from schemas.bundle import bundle_folder
 from tests.support.rereading import Change, change, read
 from tests.support.variants import ORIGINAL, VARIANTS
-from training.films import FILM_SIDE
-from training.plain_phantom.render import render_phantom
-from training.pool import film_size
+from training.plain.films import FILM_SIDE
+from training.plain.phantom.render import render_phantom
+from training.plain.pool import film_size
 from workers.bundle import load_bundle
 
 #: What a change may be: a score, and millimetres of the tip.

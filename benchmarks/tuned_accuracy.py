@@ -22,7 +22,7 @@ from scipy.stats import spearmanr  # noqa: E402
 
 from schemas.bundle import bundle_folder  # noqa: E402
 from schemas.tuning import REFERENCE, EngineChoice  # noqa: E402
-from training.films import fresh_films  # noqa: E402
+from training.plain.films import fresh_films  # noqa: E402
 from workers.backends.choice import load_chosen, make_backend  # noqa: E402
 from workers.bundle import load_bundle  # noqa: E402
 from workers.calibration import class_scores  # noqa: E402

@@ -26,7 +26,7 @@ from tests.support.peers import Orthanc
 from tests.support.phantoms import phantom, write_phantom
 from tests.viewer.looking import Case, Seen, look, read_case
 from tests.viewer.ohif import Ohif
-from training.plain_phantom.truth import TubeChoice
+from training.plain.phantom.truth import TubeChoice
 
 _SIZES = ((1024, 854), (854, 1024), (2048, 1706), (512, 512), (2500, 2048))
 _TUBES: tuple[TubeChoice, ...] = ("well-placed", "malpositioned", "absent", "any")

@@ -139,7 +139,7 @@ class Bundle(Base):
 
 
 class TrainingRun(Work, Base):
-    """A bundle that is to be made from a recipe (training/training_worker.py); what it has made lies in its stages."""
+    """A bundle that is to be made from a recipe (training/runs/worker.py); what it has made lies in its stages."""
 
     __tablename__ = "training_run"
 

@@ -61,8 +61,8 @@ def calibrate_command(
     from rich.console import Console
 
     from schemas.settings import load_settings
-    from training.calibrate import calibrate
-    from training.calibration import CalibrationPlan
+    from training.calibration.calibrate import calibrate
+    from training.calibration.fitting import CalibrationPlan
     from workers.bundle import load_bundle
     from workers.checkpoints.import_run import check_target
     from workers.registry_commands import named_folder

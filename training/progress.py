@@ -1,6 +1,6 @@
 """Progress of a training run: bars on a console, and somebody who is told of it (a row of the ledger).
 
-Made by training/regenerate.py and `chexnode train evaluate`; whatever takes long is given it.
+Made by training/regeneration/regenerate.py and `chexnode train evaluate`; whatever takes long is given it.
 """
 
 from collections.abc import Iterator

@@ -8,9 +8,9 @@ import click
 _ELSEWHERE = {
     "curate": "training.curate_command:curate_command",
     "calibrate": "training.calibrate_command:calibrate_command",
-    "worker": "training.run_commands:worker_command",
-    "submit": "training.run_commands:submit_command",
-    "status": "training.run_commands:status_command",
+    "worker": "training.runs.commands:worker_command",
+    "submit": "training.runs.commands:submit_command",
+    "status": "training.runs.commands:status_command",
 }
 _CACHE = Path.home() / ".cache" / "chexnode"
 
@@ -74,8 +74,8 @@ def regenerate_command(
     """
     from rich.console import Console
 
-    from training.recipe import default_recipe, read_recipe
-    from training.regenerate_bundle import regenerate_bundle
+    from training.regeneration.recipe import default_recipe, read_recipe
+    from training.regeneration.regenerate_bundle import regenerate_bundle
 
     if register and against:
         raise click.UsageError("--register compares with the active bundle: leave out --against.")
@@ -98,7 +98,7 @@ def evaluate_command(bundle: Path | None, count: int, seed: int, json_file: Path
     from rich.console import Console
 
     from schemas.bundle import bundle_folder
-    from training.evaluate_bundle import evaluate_bundle
+    from training.evaluation.bundle import evaluate_bundle
     from workers.bundle import load_bundle
     from workers.metrics_table import metrics_table
 

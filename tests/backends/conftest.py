@@ -10,7 +10,7 @@ from schemas.bundle import Architecture, LinearHead, Manifest, ScoredClass
 from schemas.preprocessing import Preprocessing
 from tests.support.bundles import write_looking_bundle
 from tests.training.tiny_recipe import TINY
-from training.plain_phantom_making import initial_manifest
+from training.plain.making import initial_manifest
 from workers.bundle import LoadedBundle, load_bundle, write_bundle
 from workers.networks.network import build_network
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from schemas.bundle import bundle_digest
 from schemas.errors import BundleError
 from tests.training.tiny_recipe import TINY
-from training.plain_phantom_making import initial_manifest
+from training.plain.making import initial_manifest
 from workers.bundle import LoadedBundle, load_bundle, run_selftest, write_bundle
 from workers.networks.network import build_network
 

@@ -9,7 +9,7 @@ from schemas.errors import BundleError
 from tests.checkpoints.layouts import glori_head
 from tests.networks.published_forward import Tokens, glori
 from tests.training.tiny_recipe import TINY
-from training.plain_phantom_making import initial_manifest
+from training.plain.making import initial_manifest
 from workers.bundle import load_bundle, run_selftest, write_bundle
 from workers.networks.features import Features
 from workers.networks.glori import GLoRI

@@ -4,7 +4,7 @@ import torch
 
 from schemas.errors import BundleError
 from tests.training.tiny_recipe import TINY
-from training.plain_phantom_making import initial_manifest
+from training.plain.making import initial_manifest
 from workers.networks.dense import DenseHead
 from workers.networks.features import Features, create_backbone
 from workers.networks.glori import GLoRI

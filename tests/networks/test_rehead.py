@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from schemas.bundle import read_manifest
 from schemas.errors import BundleMakingError
 from tests.training.tiny_recipe import TINY
-from training.plain_phantom_making import initial_manifest
+from training.plain.making import initial_manifest
 from workers.bundle import LoadedBundle, load_bundle, run_selftest, write_bundle
 from workers.bundle_command import bundle_group
 from workers.checkpoints.importing import selftest_images

@@ -12,7 +12,7 @@ from schemas.bundle import Manifest
 from schemas.errors import BundleError
 from tests.support.bundles import with_second_look, write_looking_bundle, write_tiny_bundle
 from tests.training.tiny_recipe import TINY
-from training.plain_phantom_making import initial_manifest
+from training.plain.making import initial_manifest
 from workers.bundle import load_bundle, run_selftest
 from workers.networks.network import build_network
 from workers.networks.second_look import SecondLook

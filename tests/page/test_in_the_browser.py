@@ -25,7 +25,7 @@ from tests.support.browser import collect_errors, keep_screenshot
 from tests.support.live_node import LiveNode
 from tests.support.phantoms import phantom, write_phantom
 from tests.support.processes import wait_for
-from training.plain_phantom.truth import SEGMENTS, TubeChoice
+from training.plain.phantom.truth import SEGMENTS, TubeChoice
 
 ROWS, COLUMNS = 1024, 860
 #: What the model's tip may be off its truth, as a share of the image's height: 2 % of 43 cm is 9 mm.

@@ -12,7 +12,7 @@ from schemas.errors import EngineError
 from schemas.preprocessing import Fit
 from tests.support.bundles import with_second_look
 from tests.training.tiny_recipe import TINY
-from training.plain_phantom_making import initial_manifest
+from training.plain.making import initial_manifest
 from workers.bars import Area
 from workers.placement import Placement
 from workers.second_look import Crop, Detail, Looked, crop_for, detail_preprocessing, first_placement, look_closer

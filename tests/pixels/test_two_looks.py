@@ -9,7 +9,7 @@ from schemas.errors import BundleError
 from schemas.result import Point, TubeResult
 from tests.pixels.test_second_look import detail_of, heat, manifest
 from tests.training.tiny_recipe import TINY
-from training.plain_phantom_making import initial_manifest
+from training.plain.making import initial_manifest
 from workers.bars import Area
 from workers.interpret import interpret
 from workers.output import Closer, ModelOutput

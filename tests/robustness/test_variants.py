@@ -13,7 +13,7 @@ from schemas.bundle import bundle_folder
 from tests.support.phantoms import phantom
 from tests.support.rereading import Change, Reading, change, read
 from tests.support.variants import ORIGINAL, VARIANTS, Variant
-from training.plain_phantom.truth import Phantom, TubeChoice
+from training.plain.phantom.truth import Phantom, TubeChoice
 from workers.bundle import LoadedBundle, load_bundle
 
 #: What another way of storing may change.

@@ -5,7 +5,7 @@ from functools import cache
 from pydicom.sr.codedict import codes
 
 from schemas.codes import CXR_LT, PRIVATE_SCHEME, Category, Device, Finding, Landmark, Segment
-from training.targets import CLASSES
+from training.plain.targets import CLASSES
 
 #: SNOMED CT concepts that the dictionaries of DICOM lack: decision 4.
 NOT_IN_DICTIONARIES = {"46621007", "95436008", "8186001", "233604007", "33737001", "17102003", "3341006", "44029006"}

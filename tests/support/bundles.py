@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from schemas.bundle import Manifest, SecondLookHead
 from schemas.codes import Landmark, Segment
 from tests.training.tiny_recipe import TINY
-from training.plain_phantom_making import initial_manifest
+from training.plain.making import initial_manifest
 from workers.bundle import write_bundle
 from workers.networks.network import build_network
 

@@ -9,10 +9,10 @@ from schemas.bundle import Acceptance
 from schemas.codes import Finding, Segment
 from schemas.preprocessing import Intensity, Preprocessing
 from schemas.result import Point
-from training.example_filling import Pictured, Placing
-from training.example_placing import Course, Truth, write_example
-from training.example_targets import acceptance_classes
-from training.examples import Examples, create_examples
+from training.examples.filling import Pictured, Placing
+from training.examples.placing import Course, Truth, write_example
+from training.examples.store import Examples, create_examples
+from training.examples.targets import acceptance_classes
 
 ROWS, COLUMNS = 600, 480
 PREPROCESSING = Preprocessing(profile="letterbox", size=64, intensity=Intensity.STRETCH, mean=(0.5,), std=(0.25,))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from schemas.bundle import Architecture, Manifest, Population
 from tests.support.examples import PREPROCESSING
-from training.look_manifest import look_manifest
+from training.regeneration.look_manifest import look_manifest
 
 
 def tiny_manifest(targets: Sequence[str]) -> Manifest:

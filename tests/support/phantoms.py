@@ -7,9 +7,9 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
 
-from training.plain_phantom.render import render_phantom
-from training.plain_phantom.truth import Phantom, TubeChoice
-from training.plain_phantom_dicom import Order, phantom_dataset
+from training.plain.dicom import Order, phantom_dataset
+from training.plain.phantom.render import render_phantom
+from training.plain.phantom.truth import Phantom, TubeChoice
 
 
 @cache

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from tests.support.variants import Variant
-from training.plain_phantom.truth import Phantom
+from training.plain.phantom.truth import Phantom
 from workers.bundle import LoadedBundle, normalise
 from workers.calibration import class_scores
 from workers.interpret import Interpretation, interpret

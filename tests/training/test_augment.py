@@ -5,9 +5,9 @@ from rich.progress import Progress
 
 from schemas.codes import Landmark, Segment
 from tests.training.tiny_recipe import TINY
-from training.augment import augmented_batch
-from training.pool import Pool, load_pool
-from training.targets import CHANNELS
+from training.plain.augment import augmented_batch
+from training.plain.pool import Pool, load_pool
+from training.plain.targets import CHANNELS
 from workers.landmark import locate
 from workers.networks.dense import STRIDE
 

@@ -13,11 +13,11 @@ from PIL import Image
 from schemas.bundle import bundle_folder, read_manifest
 from schemas.errors import BundleMakingError, ChexnodeError, SourceError
 from training.calibrate_command import calibrate_command
-from training.local_images import read_placed
-from training.local_labels import read_labels
-from training.plain_phantom.render import render_phantom
-from training.plain_phantom_dicom import Order, phantom_dataset
-from training.targets import CLASSES, class_truth
+from training.calibration.local_images import read_placed
+from training.calibration.local_labels import read_labels
+from training.plain.dicom import Order, phantom_dataset
+from training.plain.phantom.render import render_phantom
+from training.plain.targets import CLASSES, class_truth
 from workers.bundle import load_bundle, run_selftest
 
 SHIPPED = bundle_folder(None)

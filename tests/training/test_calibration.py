@@ -12,7 +12,8 @@ from PIL import Image
 from scipy.special import expit
 
 from schemas.bundle import Calibration, ScoredClass, bundle_folder, read_manifest
-from training.calibration import (
+from training.calibration.error import bins_of, calibration_error_metric, expected_calibration_error
+from training.calibration.fitting import (
     LEAST_CASES,
     CalibratedClass,
     CalibrationPlan,
@@ -20,9 +21,8 @@ from training.calibration import (
     calibrated_classes,
     with_classes,
 )
-from training.calibration_error import bins_of, calibration_error_metric, expected_calibration_error
-from training.operating_points import point_of_sensitivity
-from training.reliability import save_reliability
+from training.calibration.operating_points import point_of_sensitivity
+from training.calibration.reliability import save_reliability
 from workers.calibration import class_scores
 
 MANIFEST = read_manifest(bundle_folder(None))

@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from schemas.errors import BundleMakingError
-from training.cases import NOT_LOCATED_MM, Cases
-from training.gate import GateRules, PrimaryMetric, judge
+from training.evaluation.cases import NOT_LOCATED_MM, Cases
+from training.regeneration.gate import GateRules, PrimaryMetric, judge
 
 COUNT = 500
 RULES = GateRules(

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from schemas.codes import Finding
-from training.plain_phantom.devices import DISTANCE_RANGE_MM, draw_distance
-from training.plain_phantom.pose import Pose
-from training.plain_phantom.render import render_phantom
-from training.plain_phantom.truth import LOCALISED_FINDINGS, Phantom, is_malpositioned
+from training.plain.phantom.devices import DISTANCE_RANGE_MM, draw_distance
+from training.plain.phantom.pose import Pose
+from training.plain.phantom.render import render_phantom
+from training.plain.phantom.truth import LOCALISED_FINDINGS, Phantom, is_malpositioned
 from workers.tube_position import BORDERLINE_MM, NORMAL_RANGE_MM
 
 

@@ -8,9 +8,9 @@ import pydicom
 import pytest
 from click.testing import CliRunner
 
-from training.plain_phantom.render import render_phantom
-from training.plain_phantom_command import phantom_command
-from training.plain_phantom_dicom import Order, phantom_dataset
+from training.plain.command import phantom_command
+from training.plain.dicom import Order, phantom_dataset
+from training.plain.phantom.render import render_phantom
 
 
 @pytest.mark.parametrize("photometric_interpretation", ["MONOCHROME1", "MONOCHROME2"])

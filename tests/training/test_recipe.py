@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import SettingsError
-from training.recipe import LookRecipe, Recipe, default_recipe, read_recipe
+from training.regeneration.recipe import LookRecipe, Recipe, default_recipe, read_recipe
 from training.sources.catalogue import FOLDERS
 
 

@@ -10,11 +10,11 @@ from schemas.bundle import bundle_digest, bundle_folder
 from schemas.codes import Segment
 from schemas.errors import BundleError
 from tests.training.tiny_recipe import TINY, TINY_TOML
-from training.evaluate_bundle import evaluate_bundle
-from training.gate import GateRules
+from training.evaluation.bundle import evaluate_bundle
+from training.plain.reading import read_films
 from training.progress import training_progress
-from training.reading import read_films
-from training.regenerate import Regenerated, put_bundle, regenerate
+from training.regeneration.gate import GateRules
+from training.regeneration.regenerate import Regenerated, put_bundle, regenerate
 from training.train_command import train_group
 from workers.bundle import LoadedBundle, load_bundle, run_selftest
 from workers.bundle_command import bundle_group

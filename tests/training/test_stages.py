@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from tests.support.processes import wait_for
-from training.code_digest import code_digest
 from training.progress import training_progress
-from training.stages import Stage, Stages
+from training.regeneration.code_digest import code_digest
+from training.regeneration.stages import Stage, Stages
 
-CODE = ["training.code_digest"]
+CODE = ["training.regeneration.code_digest"]
 
 
 def make(cache: Path, name: str = "one", *, part: object = 1, inputs: list[Stage] | None = None) -> tuple[Stage, bool]:
@@ -53,9 +53,11 @@ def test_a_stage_is_made_anew_when_what_decides_it_changed(tmp_path: Path, chang
 
 
 def test_other_code_has_another_digest_and_a_package_means_all_of_its_modules(tmp_path: Path) -> None:
-    assert code_digest(["training.stages"]) != code_digest(["training.gate"])
-    assert code_digest(["training.gate", "training.stages"]) == code_digest(["training.stages", "training.gate"])
-    assert code_digest(["training.plain_phantom"]) != code_digest(["training.plain_phantom.render"])
+    assert code_digest(["training.regeneration.stages"]) != code_digest(["training.regeneration.gate"])
+    assert code_digest(["training.regeneration.gate", "training.regeneration.stages"]) == code_digest(
+        ["training.regeneration.stages", "training.regeneration.gate"]
+    )
+    assert code_digest(["training.plain.phantom"]) != code_digest(["training.plain.phantom.render"])
     with pytest.raises(ModuleNotFoundError):
         code_digest(["training.no_such_module"])
 
@@ -91,7 +93,7 @@ import time
 from pathlib import Path
 from rich.console import Console
 from training.progress import training_progress
-from training.stages import Stages
+from training.regeneration.stages import Stages
 def work(folder):
     (folder / "half").write_text("half")
     time.sleep(600)

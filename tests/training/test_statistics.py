@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from training.operating_points import choose_operating_point
-from training.statistics import auroc, mean, metric
+from training.calibration.operating_points import choose_operating_point
+from training.evaluation.statistics import auroc, mean, metric
 
 
 @given(st.integers(0, 1000))

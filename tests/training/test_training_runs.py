@@ -20,9 +20,9 @@ from tests.conftest import Mode
 from tests.support.live_node import LiveNode
 from tests.support.processes import Running, wait_for
 from tests.training.tiny_recipe import TINY_TOML
-from training.run_commands import status_command, submit_command
-from training.runs import plan_scheduled, submit
-from training.schedule import latest_moment
+from training.runs.commands import status_command, submit_command
+from training.runs.ledger import plan_scheduled, submit
+from training.runs.schedule import latest_moment
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from schemas.bundle import Architecture, Population
 from schemas.preprocessing import Preprocessing
-from training.recipe import BundleTable, EvaluationTable, NetworkTable, PoolTable, Recipe, TrainingTable
+from training.regeneration.recipe import BundleTable, EvaluationTable, NetworkTable, PoolTable, Recipe, TrainingTable
 
 TINY = Recipe(
     bundle=BundleTable(name="tiny", version="0.0.1", licence="Apache-2.0"),

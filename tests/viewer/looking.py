@@ -25,7 +25,7 @@ from tests.support.peers import Orthanc
 from tests.viewer import screen
 from tests.viewer.ohif import Label, Ohif
 from tests.viewer.screen import Placement
-from training.plain_phantom.truth import SEGMENTS, Phantom
+from training.plain.phantom.truth import SEGMENTS, Phantom
 from workers.results.equipment import REPORT_SERIES_NUMBER, SEGMENTATION_SERIES_NUMBER
 from workers.results.source import device_key
 

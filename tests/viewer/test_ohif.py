@@ -17,7 +17,7 @@ from tests.support.peers import Orthanc
 from tests.support.phantoms import phantom, write_phantom
 from tests.viewer.looking import LIMIT_PX, Seen, look, read_case
 from tests.viewer.ohif import Ohif
-from training.plain_phantom.truth import TubeChoice
+from training.plain.phantom.truth import TubeChoice
 
 #: What the model's tip may be off the true one, mm; the viewer's own part is checked in pixels.
 TIP_TOLERANCE_MM = 10.0

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.codes import Finding
-from training.example_targets import phantom_classes
+from training.examples.targets import phantom_classes
 from training.phantom.render import render_phantom
 from training.phantom.truth import Phantom, Structure
 from training.sources.masks import ArrayMask

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.examples import drawn_examples
-from training.examples import Examples
+from training.examples.store import Examples
 
 
 @pytest.fixture(scope="session")

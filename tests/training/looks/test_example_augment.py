@@ -4,9 +4,9 @@ import torch
 
 from schemas.codes import Landmark, Segment
 from tests.support.examples import PREPROCESSING
-from training.example_augment import closer_batch, course_maps, first_batch, heat_maps
-from training.example_targets import CHANNELS, CLOSER_CHANNELS
-from training.examples import Examples
+from training.examples.store import Examples
+from training.examples.targets import CHANNELS, CLOSER_CHANNELS
+from training.learning.augment import closer_batch, course_maps, first_batch, heat_maps
 from workers.networks.dense import STRIDE
 
 _CROP = 320

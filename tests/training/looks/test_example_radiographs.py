@@ -8,9 +8,9 @@ from rich.progress import Progress
 from schemas.codes import Finding, Segment
 from tests.conftest import REAL_DATA
 from tests.support.examples import PLACING
-from training.example_placing import BITS
-from training.example_radiographs import read_examples, truth_of_sample
-from training.example_targets import COURSES, TARGETS, VIEW_AP
+from training.examples.placing import BITS
+from training.examples.radiographs import read_examples, truth_of_sample
+from training.examples.targets import COURSES, TARGETS, VIEW_AP
 from training.sources.kermany import Kermany
 from training.sources.masks import ArrayMask
 from training.sources.source import Course, Sample, View

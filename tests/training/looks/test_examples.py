@@ -9,10 +9,10 @@ from rich.progress import Progress
 from schemas.bundle import Acceptance
 from schemas.codes import Finding, Landmark, Segment
 from tests.support.examples import PLACING, PREPROCESSING, Drawing
-from training.example_filling import fill
-from training.example_placing import BITS, Truth, write_example
-from training.example_targets import COURSES, LANDMARKS, TARGETS, acceptance_classes
-from training.examples import Examples, create_examples
+from training.examples.filling import fill
+from training.examples.placing import BITS, Truth, write_example
+from training.examples.store import Examples, create_examples
+from training.examples.targets import COURSES, LANDMARKS, TARGETS, acceptance_classes
 
 _TUBE = COURSES.index(Segment.ENDOTRACHEAL_TUBE)
 _TIP = LANDMARKS.index(Landmark.ENDOTRACHEAL_TUBE_TIP)

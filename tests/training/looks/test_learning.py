@@ -9,14 +9,14 @@ from schemas.codes import Finding, Segment
 from schemas.errors import BundleError, SettingsError
 from tests.support.examples import PREPROCESSING
 from tests.support.looks import tiny_manifest
-from training import learning
-from training.example_augment import first_batch
-from training.example_targets import CHANNELS, TARGETS
-from training.examples import Examples
-from training.fit_looks import fit_first_look, fit_second_look
-from training.learning import CurvePoint, LearningSettings
-from training.look_losses import Weights, first_loss, present_weights
-from training.mixture import Mixture, Part
+from training.examples.mixture import Mixture, Part
+from training.examples.store import Examples
+from training.examples.targets import CHANNELS, TARGETS
+from training.learning import loop
+from training.learning.augment import first_batch
+from training.learning.looks import fit_first_look, fit_second_look
+from training.learning.loop import CurvePoint, LearningSettings
+from training.learning.losses import Weights, first_loss, present_weights
 from workers.networks.network import Network, NetworkOutput, build_network
 
 _TARGETS = [Finding.PLEURAL_EFFUSION.value, "endotracheal_tube.presence"]
@@ -41,7 +41,7 @@ def test_a_killed_training_ends_in_the_very_weights_of_one_that_was_not(
 ) -> None:
     whole, interrupted = _network(), _network()
     curve = _fit(whole, examples, None, _SETTINGS)
-    keep = learning._keep
+    keep = loop._keep
 
     def keep_and_die(checkpoint: Path, *state: object) -> None:
         keep(checkpoint, *state)  # type: ignore[arg-type]
@@ -50,7 +50,7 @@ def test_a_killed_training_ends_in_the_very_weights_of_one_that_was_not(
     # Killed after the second, and again after the fourth step, each time in the middle of nowhere.
     for _ in range(2):
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(learning, "_keep", keep_and_die)
+            patched.setattr(loop, "_keep", keep_and_die)
             _fit(_network(), examples, tmp_path / "first.pt", _SETTINGS)
     resumed = _fit(interrupted, examples, tmp_path / "first.pt", _SETTINGS)
     assert resumed == curve

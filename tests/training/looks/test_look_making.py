@@ -11,8 +11,8 @@ from rich.console import Console
 
 from schemas.codes import Finding
 from tests.support.examples import COLUMNS, ROWS, Drawing
-from training.recipe import parse_recipe
-from training.regenerate import regenerate
+from training.regeneration.recipe import parse_recipe
+from training.regeneration.regenerate import regenerate
 from workers.bundle import load_bundle, run_selftest
 
 RECIPE = """

@@ -5,8 +5,8 @@ import pytest
 
 from schemas.codes import Finding
 from schemas.errors import SettingsError
-from training.examples import Examples
-from training.mixture import Mixture, Part
+from training.examples.mixture import Mixture, Part
+from training.examples.store import Examples
 
 
 def test_a_batch_at_a_step_is_the_same_however_training_got_there(examples: Examples) -> None:

@@ -8,18 +8,18 @@ from numpy.typing import NDArray
 from schemas.bundle import Metric
 from schemas.codes import Device, DistanceBasis, Segment
 from schemas.result import TipToCarina, TubeResult
-from training.cases import NOT_LOCATED_MM
-from training.example_targets import TARGETS
-from training.examples import Examples
-from training.phantom.not_chest import Subject
-from training.phantom_evaluation import (
+from training.evaluation.cases import NOT_LOCATED_MM
+from training.evaluation.phantoms import (
     PhantomBaseline,
     evaluate_phantoms,
     phantom_cases,
     sensitivity_at_specificity,
 )
-from training.phantom_reading import DeviceReading, PhantomReading, TubeReading, abnormal_score
-from training.refusal_evaluation import RefusalReading, evaluate_refusals
+from training.evaluation.reading import DeviceReading, PhantomReading, TubeReading, abnormal_score
+from training.evaluation.refusals import RefusalReading, evaluate_refusals
+from training.examples.store import Examples
+from training.examples.targets import TARGETS
+from training.phantom.not_chest import Subject
 
 _PRESENCE, _MALPOSITION = "endotracheal_tube.presence", "endotracheal_tube.malposition"
 

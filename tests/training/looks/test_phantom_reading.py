@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from schemas.bundle import Architecture, Manifest, Population
 from schemas.codes import Device, Landmark, Segment
-from training.example_augment import course_maps, heat_maps
-from training.example_phantoms import FILM_SIDE
-from training.example_placing import BITS, truth_of, write_example
-from training.example_targets import CHANNELS, COURSES, LANDMARKS, REGIONS
-from training.examples import Examples, create_examples
-from training.look_manifest import LOOK_PREPROCESSING, look_manifest
+from training.evaluation.reading import read_phantoms
+from training.examples.phantoms import FILM_SIDE
+from training.examples.placing import BITS, truth_of, write_example
+from training.examples.store import Examples, create_examples
+from training.examples.targets import CHANNELS, COURSES, LANDMARKS, REGIONS
+from training.learning.augment import course_maps, heat_maps
 from training.phantom.render import render_phantom
 from training.phantom.truth import DeviceKind, Family, Phantom
-from training.phantom_reading import read_phantoms
+from training.regeneration.look_manifest import LOOK_PREPROCESSING, look_manifest
 from training.rendering import film_size
 from workers.networks.dense import STRIDE
 from workers.networks.network import NetworkOutput

@@ -1,0 +1,1 @@
+"""From scores to calibrated scores and operating points, in a recipe or on local labels."""

@@ -1,0 +1,87 @@
+"""Evaluates a bundle as it lies on disk: `chexnode train evaluate`."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+
+from schemas.bundle import Metric
+from schemas.errors import BundleError
+from training.evaluation.baseline import ThumbnailBaseline
+from training.evaluation.phantoms import PhantomBaseline, evaluate_phantoms
+from training.evaluation.reading import read_phantoms
+from training.evaluation.refusals import evaluate_refusals, read_others
+from training.examples.filling import Placing
+from training.examples.phantoms import PhantomMaker, render_examples
+from training.examples.targets import CHANNELS as LOOK_CHANNELS
+from training.plain.evaluate import evaluate
+from training.plain.pool import PoolSettings, load_pool
+from training.plain.reading import read_films
+from training.plain.targets import CHANNELS, CLASSES
+from training.progress import training_progress
+from training.regeneration.code_digest import code_digest
+from workers.bundle import LoadedBundle
+
+
+class EvaluationReport(BaseModel):
+    """The figures with what they belong to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    version: str
+    digest: str
+    first_seed: int
+    count: int
+    metrics: list[Metric]
+
+
+def evaluate_bundle(bundle: LoadedBundle, seeds: Sequence[int], cache: Path, console: Console) -> EvaluationReport:
+    """Figures on the phantoms `seeds`; the baseline is fitted on as many phantoms of the bundle's training pool.
+
+    A bundle of `training.look_making` is evaluated on the frozen family, which no seed of its training belongs to.
+    Raises BundleError when the bundle answers other questions than phantoms have truth for, or when a seed was
+    trained on.
+    """
+    manifest = bundle.manifest
+    if manifest.channels == list(LOOK_CHANNELS) and "phantoms" in manifest.training.get("recipe", {}):
+        return _report(bundle, seeds, _looks(bundle, seeds, cache, console))
+    if [c.target for c in manifest.classes] != list(CLASSES) or manifest.channels != list(CHANNELS):
+        raise BundleError(f"{manifest.name} has other classes or channels than phantoms have truth for.")
+    pool = manifest.training["recipe"]["pool"]
+    trained = range(pool["first_seed"], pool["first_seed"] + pool["training"] + pool["validation"])
+    if seeds[0] < trained.stop and trained.start <= seeds[-1]:
+        raise BundleError(f"{manifest.name} was made with seeds {trained.start} to {trained.stop - 1}; take others.")
+    count = min(len(seeds), pool["training"])
+    with training_progress(console) as progress:
+        fitted = load_pool(PoolSettings(manifest.preprocessing, count, trained.start), cache, progress)
+        readings = [reading for _, _, reading in read_films(bundle.network, manifest, seeds, progress)]
+    return _report(bundle, seeds, evaluate(readings, ThumbnailBaseline(fitted)))
+
+
+def _looks(bundle: LoadedBundle, seeds: Sequence[int], cache: Path, console: Console) -> list[Metric]:
+    manifest, pool = bundle.manifest, bundle.manifest.training["recipe"]["phantoms"]
+    placing = Placing(manifest.preprocessing)
+    count = min(len(seeds), pool["training"])
+    # Other code draws other examples, another profile places them otherwise.
+    code = code_digest(["training.phantom", "training.examples.placing", "training.examples.phantoms"])
+    key = hashlib.sha256((code + manifest.preprocessing.model_dump_json()).encode()).hexdigest()[:12]
+    with training_progress(console) as progress:
+        folder = cache / f"baseline-{pool['first_seed']}-{count}-{key}"
+        learned = render_examples(PhantomMaker(pool["first_seed"]), count, folder, placing, progress)
+        readings = [reading for _, _, reading in read_phantoms(bundle.network, manifest, seeds, progress)]
+        others = list(read_others(bundle.network, manifest, seeds[: max(10, len(seeds) // 5)], progress))
+    return [*evaluate_phantoms(readings, PhantomBaseline(learned)), *evaluate_refusals(others)]
+
+
+def _report(bundle: LoadedBundle, seeds: Sequence[int], metrics: list[Metric]) -> EvaluationReport:
+    return EvaluationReport(
+        name=bundle.manifest.name,
+        version=bundle.manifest.version,
+        digest=bundle.digest,
+        first_seed=seeds[0],
+        count=len(seeds),
+        metrics=metrics,
+    )

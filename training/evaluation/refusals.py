@@ -1,0 +1,84 @@
+"""Whether what is no frontal chest is refused, and for the right reason. Called by the stage that evaluates."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from rich.progress import Progress
+
+from schemas.bundle import Acceptance, Manifest, Metric
+from schemas.codes import DistanceBasis
+from training.evaluation.seeing import Seen, look, seen
+from training.evaluation.statistics import mean, metric
+from training.examples.phantoms import FILM_SIDE
+from training.phantom.not_chest import Subject, render_not_chest
+from training.phantom.truth import Family
+from training.rendering import film_size, render_processes
+from workers.calibration import class_scores
+from workers.interpret import interpret
+from workers.networks.network import Network
+from workers.spacing import Spacing
+
+_NO_SPACING = Spacing(0.0, 0.0, DistanceBasis.NONE)
+_REASONS = tuple(each for each in Acceptance if each is not Acceptance.FRONTAL_CHEST)
+
+
+@dataclass(frozen=True)
+class RefusalReading:
+    """One image that is no upright frontal chest."""
+
+    subject: Subject
+    refused: bool
+    #: Whether the highest-scoring reason is the true one.
+    right_reason: bool
+
+
+def read_others(
+    network: Network, manifest: Manifest, seeds: Sequence[int], progress: Progress, family: Family = Family.FROZEN
+) -> Iterator[RefusalReading]:
+    """Draw an image for each seed, every subject in turn, and read it as the product does."""
+    task = progress.add_task("Reading other images", total=len(seeds))
+    subjects = list(Subject)
+    with render_processes() as processes:
+        wanted = [subjects[number % len(subjects)] for number in range(len(seeds))]
+        for subject, image in zip(
+            wanted, processes.map(partial(_drawn, manifest=manifest, family=family), seeds, wanted), strict=True
+        ):
+            yield _read(network, manifest, subject, image)
+            progress.advance(task)
+
+
+def evaluate_refusals(readings: Sequence[RefusalReading]) -> list[Metric]:
+    """Share refused: of all, and of each subject; and how often for the right reason. Nothing without readings."""
+    if not readings:
+        return []
+    refused = [each for each in readings if each.refused]
+    figures = [metric("other images refused, share", _column([each.refused for each in readings]), mean)]
+    if refused:
+        right = _column([each.right_reason for each in refused])
+        figures.append(metric("other images refused for the right reason, share of refused", right, mean))
+    for subject in sorted({each.subject for each in readings}):
+        of_subject = _column([each.refused for each in readings if each.subject is subject])
+        figures.append(metric(f"{subject.value.replace('_', ' ')} refused, share", of_subject, mean))
+    return figures
+
+
+def _drawn(seed: int, subject: Subject, *, manifest: Manifest, family: Family) -> Seen:
+    image = render_not_chest(seed, *film_size(seed, FILM_SIDE), subject=subject, family=family).image
+    return seen(image, manifest)
+
+
+def _read(network: Network, manifest: Manifest, subject: Subject, image: Seen) -> RefusalReading:
+    output = look(network, manifest, image)
+    said = interpret(output, manifest, image.placement, _NO_SPACING, blank=bool(np.ptp(image.image) == 0))
+    scores = dict(
+        zip((scored.target for scored in manifest.classes), class_scores(output.logits, manifest.classes), strict=True)
+    )
+    reasons = [each for each in _REASONS if each in scores]
+    right = bool(reasons) and max(reasons, key=lambda each: float(scores[each])) is subject.acceptance
+    return RefusalReading(subject, bool(said.refused), right)
+
+
+def _column(values: Sequence[bool]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    return np.array(values, np.float64)

@@ -1,0 +1,1 @@
+"""How a network learns from examples: batches, losses, the loop."""

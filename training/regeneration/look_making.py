@@ -1,0 +1,342 @@
+"""How a bundle with two looks is made, from 3-D phantoms and real radiographs. Called by regenerate.py."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from schemas.bundle import Manifest
+from schemas.errors import BundleMakingError, SourceError
+from training.calibration.fitting import CalibrationPlan, LabelledLogits, calibrated_classes, with_classes
+from training.calibration.reliability import save_reliability
+from training.curation.curate import Curation, curate
+from training.evaluation.cases import Cases
+from training.evaluation.looks import evaluate_looks, read_cases
+from training.examples.mixture import LEAST_CASES, Mixture, Part
+from training.examples.phantoms import PhantomMaker, render_examples
+from training.examples.radiographs import read_examples
+from training.examples.store import Examples, open_examples
+from training.examples.targets import TARGETS
+from training.learning.looks import fit_first_look, fit_second_look
+from training.regeneration.look_manifest import look_manifest
+from training.regeneration.making import BUNDLE, DRAFT_CARD, Evaluated, round_to_stored_precision, save_curve
+from training.regeneration.recipe import LookRecipe
+from training.regeneration.stages import Stage, Stages
+from training.sources.catalogue import Named, open_folder
+from workers.bundle import LoadedBundle, copy_bundle, load_bundle, normalised, write_bundle
+from workers.networks.network import Network, build_network
+
+_SELFTEST_IMAGES = 2
+_PHANTOMS = "phantoms"
+_TRAINING, _VALIDATION = "training", "validation"
+#: Beside examples of radiographs: whose they are.
+_PATIENTS = "patients.json"
+_CHECKPOINT = "checkpoint.pt"
+_BATCH = 16
+
+
+class LookMaking:
+    """A recipe with two looks.
+
+    Parameters
+    ----------
+    given : folders of real sources; those that the recipe does not name are not used
+    """
+
+    code_of_evaluation = (
+        "training.phantom",
+        "training.evaluation.films",
+        "training.evaluation.reading",
+        "training.evaluation.phantoms",
+        "training.evaluation.refusals",
+        "training.evaluation.looks",
+        "training.rendering",
+        "training.evaluation.baseline",
+        "training.evaluation.seeing",
+        "workers.acceptance",
+        "workers.interpret",
+        "workers.landmark",
+        "workers.placement",
+        "workers.second_look",
+        "workers.tube_course",
+        "workers.tube_position",
+    )
+
+    def __init__(self, recipe: LookRecipe, given: Sequence[Named], progress: Progress) -> None:
+        self._recipe = recipe
+        self._progress = progress
+        weights = {each.source: each.weight for each in recipe.sources}
+        self._given = [each for each in given if _wanted(each) in weights]
+        self._weights = {each.name: weights[_wanted(each)] for each in self._given}
+        #: Folders of examples by part: phantoms, then sources.
+        self._folders: dict[str, Path] = {}
+        #: Of each source that is used: images, licences, where it is described.
+        self.attribution: list[str] = []
+
+    @property
+    def data(self) -> str:
+        phantoms = "simulated chest radiographs (training/phantom)"
+        if not self._given:
+            return f"{phantoms}; no patient data"
+        return f"{phantoms}; radiographs of {', '.join(self._weights)}"
+
+    def train(self, stages: Stages) -> Stage:
+        """Curate, render and read examples, train both looks, calibrate."""
+        recipe = self._recipe
+        curation = self._curate(stages)
+        stages.skip("pretrain", "the backbone learns together with its heads")
+        inputs = self._examples(stages, curation)
+        first = stages.make(
+            "first-look",
+            self._make_first_look,
+            inputs=inputs,
+            part=[recipe.network, recipe.first_look, recipe.sources],
+            code=[
+                "training.learning.augment",
+                "training.learning.greys",
+                "training.learning.looks",
+                "training.learning.loop",
+                "training.learning.losses",
+                "training.examples.mixture",
+                "workers.networks",
+            ],
+        )
+        second = stages.make(
+            "second-look",
+            lambda folder: self._make_second_look(first.folder / BUNDLE, folder),
+            inputs=[*inputs, first],
+            part=recipe.second_look,
+            code=[
+                "training.learning.augment",
+                "training.learning.greys",
+                "training.learning.looks",
+                "training.learning.loop",
+                "training.learning.losses",
+            ],
+        )
+        return stages.make(
+            "calibrate",
+            lambda folder: self._calibrate(second.folder / BUNDLE, folder),
+            inputs=[*inputs, second],
+            part=[recipe.bundle, recipe.population, recipe.calibration, self.data],
+            code=[
+                "training.calibration.fitting",
+                "training.calibration.error",
+                "training.calibration.operating_points",
+            ],
+        )
+
+    def evaluate(self, bundle: LoadedBundle, folder: Path) -> Evaluated:
+        learned = self._part(_PHANTOMS, _TRAINING)
+        return evaluate_looks(bundle, self._seeds, learned, folder, self._progress)
+
+    def cases(self, bundle: LoadedBundle) -> Cases:
+        return read_cases(bundle, self._seeds, self._progress)
+
+    @property
+    def _seeds(self) -> range:
+        table = self._recipe.evaluation
+        return range(table.first_seed, table.first_seed + table.count)
+
+    def _curate(self, stages: Stages) -> Curation | None:
+        missing = [each.source for each in self._recipe.sources if each.source not in map(_wanted, self._given)]
+        if missing:
+            self._progress.console.print(
+                f"[yellow]no folder given for {', '.join(missing)}:[/] left out (--source KIND=FOLDER)", highlight=False
+            )
+        if not self._given:
+            stages.skip("curate", "no real radiographs are given")
+            return None
+        sources = [open_folder(each) for each in self._given]
+        identity = [[each.name, each.kind, str(Path(each.where).resolve())] for each in self._given]
+        stage = stages.make(
+            "curate",
+            lambda folder: _discard(curate(sources, self._recipe.curation, folder, self._progress)),
+            part=[identity, self._recipe.curation],
+            code=["training.curation", "training.sources"],
+        )
+        # Again, from what the stage has seen of each file: one that was changed since is looked at anew.
+        curation = curate(sources, self._recipe.curation, stage.folder, self._progress)
+        used = [image for image in curation.images if image.split in ("train", "val")]
+        for source in sources:
+            of_source = [image for image in used if image.source == source.name]
+            licences = ", ".join(sorted({image.licence for image in of_source if image.licence}))
+            self.attribution.append(
+                f"{source.name}: {len(of_source)} images, {licences or 'licence not stated'}; {source.document}"
+            )
+        return curation
+
+    def _examples(self, stages: Stages, curation: Curation | None) -> list[Stage]:
+        recipe = self._recipe
+        rendered = stages.make(
+            "examples",
+            self._render,
+            part=[recipe.phantoms, recipe.network.preprocessing, recipe.network.detail_size],
+            code=["training.phantom", *_EXAMPLE_CODE, "training.examples.phantoms"],
+        )
+        self._folders[_PHANTOMS] = rendered.folder
+        if curation is None:
+            return [rendered]
+        read = stages.make(
+            "radiographs",
+            lambda folder: self._read(curation, folder),
+            # The manifest's digest stands for the images, wherever they lie.
+            part=[curation.digest, recipe.curation, recipe.network.preprocessing, recipe.network.detail_size],
+            code=["training.sources", "training.curation", *_EXAMPLE_CODE, "training.examples.radiographs"],
+        )
+        for name in self._weights:
+            self._folders[name] = read.folder / name
+        return [rendered, read]
+
+    def _render(self, folder: Path) -> None:
+        table = self._recipe.phantoms
+        for name, first, count in (
+            (_TRAINING, table.first_seed, table.training),
+            (_VALIDATION, table.first_seed + table.training, table.validation),
+        ):
+            render_examples(PhantomMaker(first), count, folder / name, self._recipe.placing, self._progress)
+
+    def _read(self, curation: Curation, folder: Path) -> None:
+        for part, chosen in ((_TRAINING, curation.part("train")), (_VALIDATION, curation.part("val"))):
+            for name in self._weights:
+                samples = [each for each in chosen if each.source == name]
+                if not samples:
+                    raise SourceError(
+                        f"Of {name} nothing is left for {part}: leave it out, or see the manifest of its curation."
+                    )
+                title = f"Reading {name}, {part}"
+                read_examples(samples, folder / name / part, self._recipe.placing, self._progress, title)
+                patients = json.dumps([each.patient for each in samples])
+                (folder / name / part / _PATIENTS).write_text(patients, encoding="utf-8")
+
+    def _part(self, name: str, part: str) -> Examples:
+        return open_examples(self._folders[name] / part)
+
+    def _mixture(self) -> Mixture:
+        return Mixture(
+            [Part(name, self._part(name, _TRAINING), self._weights.get(name, 1.0)) for name in self._folders]
+        )
+
+    def _manifest(self, mixture: Mixture) -> Manifest:
+        recipe, targets = self._recipe, mixture.taught(self._recipe.network.classes)
+        if not targets:
+            raise BundleMakingError(
+                f"So few examples teach no class: each needs {LEAST_CASES} present and as many absent ones. "
+                "Give more phantoms."
+            )
+        return look_manifest(
+            recipe.bundle.name,
+            recipe.bundle.version,
+            recipe.bundle.licence,
+            recipe.population,
+            targets,
+            backbone=recipe.network.backbone,
+            preprocessing=recipe.network.preprocessing,
+            glori=recipe.network.glori,
+            dense=recipe.network.dense,
+            second_look=recipe.network.second_look,
+            detail_size=recipe.network.detail_size,
+        )
+
+    def _make_first_look(self, folder: Path) -> None:
+        settings, checkpoint = self._recipe.first_look.settings, folder / _CHECKPOINT
+        if not (folder / BUNDLE).exists():
+            mixture = self._mixture()
+            torch.manual_seed(settings.seed)
+            manifest = self._manifest(mixture)
+            network = build_network(manifest)
+            curve = fit_first_look(network, mixture, manifest, settings, self._progress, checkpoint)
+            save_curve(curve, folder)
+            self._write_draft(folder, manifest, network)
+        # Only now: a kill before would begin anew.
+        checkpoint.unlink(missing_ok=True)
+
+    def _make_second_look(self, draft: Path, folder: Path) -> None:
+        settings, checkpoint = self._recipe.second_look.settings, folder / _CHECKPOINT
+        if not (folder / BUNDLE).exists():
+            loaded = load_bundle(draft)
+            curve = fit_second_look(
+                loaded.network, self._mixture(), loaded.manifest, settings, self._progress, checkpoint
+            )
+            save_curve(curve, folder)
+            self._write_draft(folder, loaded.manifest, loaded.network)
+        checkpoint.unlink(missing_ok=True)
+
+    def _write_draft(self, folder: Path, manifest: Manifest, network: Network) -> None:
+        round_to_stored_precision(network)
+        images = np.asarray(self._part(_PHANTOMS, _TRAINING).images[:_SELFTEST_IMAGES])
+        write_bundle(folder / BUNDLE, manifest, network, DRAFT_CARD, images)
+
+    def _calibrate(self, draft: Path, folder: Path) -> None:
+        """On the validation parts of phantoms and radiographs; reliability diagrams go with it."""
+        recipe, loaded = self._recipe, load_bundle(draft)
+        # Nobody has looked for a threshold yet: what has too few cases for one stays undetermined.
+        manifest = _without_points(loaded.manifest).model_copy(
+            update={**recipe.bundle.model_dump(), "population": recipe.population}
+        )
+        plan = CalibrationPlan(
+            data=f"validation cases of {self.data}",
+            real=False,
+            sensitivity=recipe.calibration.sensitivity,
+            sensitivities=recipe.calibration.sensitivities,
+        )
+        classes = list(calibrated_classes(manifest, self._validation(loaded), plan))
+        if any(each.is_fitted for each in classes):
+            title = f"{manifest.name} {manifest.version} on validation cases"
+            save_reliability(classes, folder / "reliability.png", title)
+        copy_bundle(loaded, folder / BUNDLE, with_classes(manifest, classes), DRAFT_CARD)
+
+    def _validation(self, bundle: LoadedBundle) -> LabelledLogits:
+        targets = [TARGETS.index(str(scored.target)) for scored in bundle.manifest.classes]
+        logits, truth, patients = [], [], []
+        for name in self._folders:
+            examples = self._part(name, _VALIDATION)
+            task = self._progress.add_task(f"Validation, {name}", total=len(examples))
+            for start in range(0, len(examples), _BATCH):
+                part = examples.rows(slice(start, start + _BATCH))
+                logits.append(_logits(bundle, np.asarray(part.images)))
+                truth.append(np.asarray(part.classes)[:, targets])
+                self._progress.advance(task, len(part))
+            kept = self._folders[name] / _VALIDATION / _PATIENTS
+            of_part = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else range(len(examples))
+            patients += [f"{name} {patient}" for patient in of_part]
+        return LabelledLogits(np.concatenate(logits), np.concatenate(truth), np.array(patients))
+
+
+_EXAMPLE_CODE = (
+    "training.examples.filling",
+    "training.examples.placing",
+    "training.examples.targets",
+    "training.examples.store",
+    "workers.bars",
+    "workers.placement",
+)
+
+
+def _wanted(named: Named) -> str:
+    """As a recipe names it."""
+    return named.kind if named.name == named.kind else f"{named.kind}:{named.name}"
+
+
+def _discard(curation: Curation) -> None:
+    """What the stage keeps lies in its folder."""
+
+
+def _without_points(manifest: Manifest) -> Manifest:
+    head = manifest.classifier
+    assert head is not None
+    classes = [scored.model_copy(update={"operating_point": None}) for scored in head.classes]
+    rated = head.model_copy(update={"classes": classes})
+    return manifest.model_copy(update={"heads": [rated if each is head else each for each in manifest.heads]})
+
+
+def _logits(bundle: LoadedBundle, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    with torch.inference_mode():
+        logits: NDArray[np.float64] = (
+            bundle.network(normalised(images, bundle.manifest.preprocessing)).logits.double().numpy()
+        )
+    return logits

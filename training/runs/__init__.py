@@ -1,0 +1,1 @@
+"""Regeneration as work of the node: asked for, scheduled, leased, watched."""
