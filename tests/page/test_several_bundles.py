@@ -68,7 +68,7 @@ def test_the_row_has_each_finding_once_as_the_more_pressing_bundle_says(page: Se
     text = page.browser().get("/").text
     assert text.count("Endotracheal tube abnormal, tip 96 mm above carina") == 1
     assert text.count('<span class="finding">Cardiomegaly') == 1
-    assert text.count('<li class="score present">') == 6
+    assert text.count('<li class="score present"') == 6
     assert "and 1 more called present" in text
 
 
