@@ -6,7 +6,9 @@ and right lungs swapped.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +49,13 @@ _RULES = GateRules(
     ]
 )
 
-#: Changes what a network gives.
-Sabotage = Callable[[NetworkOutput], NetworkOutput]
+
+@dataclass(frozen=True)
+class Sabotage:
+    """Changes what a network gives, in its first look and, where it has one, in its second."""
+
+    first: Callable[[NetworkOutput], NetworkOutput]
+    closer: Callable[[Tensor], Tensor] = lambda logits: logits
 
 
 def main() -> None:
@@ -70,7 +77,7 @@ def main() -> None:
         worse = {
             name: _read(making.cases, bundle, 3, sabotage)
             for name, sabotage in {
-                "tips shifted by 10 mm": _shifted(bundle),
+                "tips shifted by 10 mm": shifted(bundle),
                 "classes shuffled in 20 % of the images": _shuffled(),
                 "left and right swapped": _swapped(bundle),
             }.items()
@@ -90,34 +97,63 @@ def main() -> None:
 
 def _read(cases: Callable[[LoadedBundle], Cases], bundle: LoadedBundle, seed: int, sabotage: Sabotage | None) -> Cases:
     """The frozen cases, with noise of this seed in the network's input, and sabotage of its output."""
+    with disturbed(bundle, seed, sabotage):
+        return cases(bundle)
+
+
+@contextmanager
+def disturbed(bundle: LoadedBundle, seed: int, sabotage: Sabotage | None) -> Iterator[None]:
+    """Noise of this seed in the input of both looks, and sabotage of what they give."""
     noise = torch.Generator().manual_seed(seed)
 
     def disturb(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (given[0] + _NOISE * torch.randn(given[0].shape, generator=noise), *given[1:])
 
     def change(_: nn.Module, __: object, output: NetworkOutput) -> NetworkOutput:
-        return output if sabotage is None else sabotage(output)
+        return output if sabotage is None else sabotage.first(output)
+
+    def change_closer(_: nn.Module, __: object, logits: Tensor) -> Tensor:
+        return logits if sabotage is None else sabotage.closer(logits)
 
     hooks = [bundle.network.register_forward_pre_hook(disturb), bundle.network.register_forward_hook(change)]
+    second = bundle.network.second_look
+    if second is not None:
+        hooks += [second.register_forward_pre_hook(disturb), second.register_forward_hook(change_closer)]
     try:
-        return cases(bundle)
+        yield
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _shifted(bundle: LoadedBundle) -> Sabotage:
+def shifted(bundle: LoadedBundle) -> Sabotage:
+    """Endotracheal tips 10 mm lower, in both looks: the second would put right what the first has wrong."""
     manifest = bundle.manifest
     assert manifest.dense is not None
     channel = manifest.channels.index(Landmark.ENDOTRACHEAL_TUBE_TIP)
-    cells = round(_SHIFT_MM / (_FILM_MM / manifest.preprocessing.size * manifest.dense.stride))
+    cells = _cells(manifest.preprocessing.size, manifest.dense.stride)
+    head = manifest.second_look
 
     def shift(output: NetworkOutput) -> NetworkOutput:
-        dense = output.dense.clone()
-        dense[:, channel] = torch.roll(dense[:, channel], cells, dims=1)
-        return output._replace(dense=dense)
+        return output._replace(dense=_lower(output.dense, channel, cells))
 
-    return shift
+    def shift_closer(logits: Tensor) -> Tensor:
+        assert head is not None
+        tip = head.channels.index(Landmark.ENDOTRACHEAL_TUBE_TIP)
+        return _lower(logits, tip, _cells(head.detail_size, head.stride))
+
+    return Sabotage(shift, shift_closer)
+
+
+def _cells(side: int, stride: int) -> int:
+    """So many cells of a map are 10 mm, where a film fills `side` pixels."""
+    return round(_SHIFT_MM / (_FILM_MM / side * stride))
+
+
+def _lower(maps: Tensor, channel: int, cells: int) -> Tensor:
+    moved = maps.clone()
+    moved[:, channel] = torch.roll(maps[:, channel], cells, dims=1)
+    return moved
 
 
 def _shuffled() -> Sabotage:
@@ -130,7 +166,7 @@ def _shuffled() -> Sabotage:
             return output._replace(logits=seen[int(rng.integers(len(seen)))])
         return output
 
-    return shuffle
+    return Sabotage(shuffle)
 
 
 def _swapped(bundle: LoadedBundle) -> Sabotage:
@@ -141,7 +177,7 @@ def _swapped(bundle: LoadedBundle) -> Sabotage:
         dense[:, [right, left]] = dense[:, [left, right]]
         return output._replace(dense=dense)
 
-    return swap
+    return Sabotage(swap)
 
 
 def _rows(cases: Cases, rows: NDArray[np.intp]) -> Cases:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from node.foremost import enumerated, ranked, tubes_first
 from node.score_words import score_number
-from node.tube_words import distance_words, short_name
+from node.tube_words import distance_words, position_words, short_name
 from schemas.codes import TubePosition
 from schemas.result import StudyResult
 from schemas.settings import ResultObject
@@ -16,6 +16,12 @@ from schemas.tables import Delivery, Inference, Instance, Result, Series, Stored
 
 #: Findings that are called present, of one study.
 _LINES = 6
+#: Green only what lies well: not what nobody could judge.
+_STYLES: dict[TubePosition | None, str] = {
+    TubePosition.ABNORMAL: "bold red",
+    TubePosition.BORDERLINE: "yellow",
+    TubePosition.NORMAL: "green",
+}
 
 
 @dataclass(frozen=True)
@@ -115,10 +121,7 @@ def _tubes(document: StudyResult | None) -> str:
             if not tube.present:
                 lines.append(f"no {tube.device.code.meaning.lower()}")
                 continue
-            style = {TubePosition.ABNORMAL: "bold red", TubePosition.BORDERLINE: "yellow"}.get(
-                tube.position or TubePosition.NORMAL, "green"
-            )
+            style = _STYLES.get(tube.position, "dim")
             tip = f", tip {distance_words(tube.tip_to_carina)}" if tube.tip_to_carina else ""
-            position = (tube.position or "position not determined").replace("_", " ")
-            lines.append(f"{short_name(tube.device)} [{style}]{position}[/]{tip}")
+            lines.append(f"{short_name(tube.device)} [{style}]{position_words(tube)}[/]{tip}")
     return "\n".join(lines)

@@ -17,9 +17,13 @@ def malposition_number(tube: TubeResult) -> str:
     """The score of malposition as `score_number` says one; "" without."""
     if tube.malposition_score is None:
         return ""
-    reference = tube.malposition_calibration
-    real = reference is not None and reference.real
-    return _per_cent(tube.malposition_score) if real else score_words(tube.malposition_score)
+    is_probability = _malposition_is_probability(tube)
+    return _per_cent(tube.malposition_score) if is_probability else score_words(tube.malposition_score)
+
+
+def malposition_words(tube: TubeResult) -> str:
+    """`calibration_words` of the score of malposition."""
+    return calibration_words(tube.malposition_calibration, _malposition_is_probability(tube))
 
 
 def score_words(score: float) -> str:
@@ -37,11 +41,19 @@ def calibration_words(reference: CalibrationReference | None, is_probability: bo
 
 def meaning_of_scores(results: Iterable[FindingResult | TubeResult]) -> str:
     """The sentence under a list of scores."""
-    kinds = {each.calibrated for each in results}
+    kinds = set()
+    for each in results:
+        kinds.add(each.calibrated)
+        if isinstance(each, TubeResult) and each.malposition_score is not None:
+            kinds.add(_malposition_is_probability(each))
     if True not in kinds:
         return "Scores are not probabilities."
     frequent = "a probability where the finding is as frequent as among the patients of its calibration"
     return f"A number in per cent is {frequent}" + ("; any other score is none." if False in kinds else ".")
+
+
+def _malposition_is_probability(tube: TubeResult) -> bool:
+    return tube.malposition_calibration is not None and tube.malposition_calibration.real
 
 
 def _per_cent(score: float) -> str:

@@ -19,6 +19,11 @@ def tube_words(tube: TubeResult) -> str:
     return words if tube.tip_to_carina is None else f"{words}, tip {distance_words(tube.tip_to_carina)}"
 
 
+def position_words(tube: TubeResult) -> str:
+    """The position of a tube that is present: "incompletely imaged"."""
+    return tube.position.value.replace("_", " ") if tube.position else "position not determined"
+
+
 def distance_words(distance: TipToCarina) -> str:
     """ "96 mm above carina"; without a scale only the side."""
     return f"{length_words(distance)} {side_words(distance)}".strip()

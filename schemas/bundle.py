@@ -56,8 +56,8 @@ class Acceptance(StrEnum):
 class Calibration(_Document):
     """From a logit to a calibrated score: sigmoid(slope * logit + intercept) (Platt scaling), and what it rests on."""
 
-    slope: Annotated[float, Field(gt=0)]
-    intercept: float
+    slope: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    intercept: Annotated[float, Field(allow_inf_nan=False)]
     #: Share of present among the n cases that it was fitted on: other prevalences need another intercept.
     prevalence: Annotated[float, Field(gt=0, lt=1)]
     n: Annotated[int, Field(gt=0)]

@@ -1,14 +1,12 @@
 """Whether an image is a frontal chest radiograph at all, and why not: asked before anything is said of a patient.
 
-Called by workers/interpret.py. Routing has asked the header before (node/routing.py); here the pixels answer.
+Called by workers/interpret.py. Routing has asked the header before (node/routing.py), and an image all of whose pixels
+are alike has not come so far (workers/preparation.py); here the model answers.
 """
 
 from collections.abc import Mapping
 
 from schemas.bundle import Acceptance, Manifest
-
-#: What a result says of an image all of whose pixels are alike; no model is asked for it.
-BLANK = "blank image"
 
 _REASONS = {
     Acceptance.LATERAL: "lateral view",

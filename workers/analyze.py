@@ -16,7 +16,7 @@ from node.logs import configure_logs
 from node.received import read_received
 from node.routing import RoutedBundle, route
 from node.score_words import score_number
-from node.tube_words import short_name
+from node.tube_words import position_words, short_name
 from schemas.bundle import Manifest, bundle_folder, read_manifest
 from schemas.errors import ChexnodeError, EngineError
 from schemas.identity import software_version
@@ -166,10 +166,10 @@ def describe(document: StudyResult) -> str:
     if refused and len(refused) == len(document.images):
         return f"{enumerated(refused)}; urgency {document.urgency}. {_notices(document)}".strip()
     tubes = [
-        f"{short_name(tube.device)} {tube.position.value.replace('_', ' ')}"
+        f"{short_name(tube.device)} {position_words(tube)}"
         for image in document.images
         for tube in tubes_first(image.tubes)
-        if tube.position
+        if tube.present
     ]
     present = [finding.finding.code.meaning for finding in findings if finding.present]
     said = enumerated([*refused, *tubes, *present]) or "nothing above its operating point"

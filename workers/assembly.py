@@ -23,7 +23,7 @@ from schemas.result import BundleReference, EngineReference, FailedImage, ImageR
 from schemas.settings import ResultObject, SegmentationGeometry
 from workers.interpret import interpret
 from workers.output import ModelOutput
-from workers.pixels import is_blank, read_area, read_header, read_pixels
+from workers.pixels import read_area, read_header, read_pixels
 from workers.placement import Placement
 from workers.results.equipment import part10_bytes
 from workers.results.overlay import draw_overlay
@@ -141,7 +141,6 @@ def _source(image: ImageRequest, manifest: Manifest) -> SourceImage:
         placement,
         image_spacing(header),
         age_years=age_years(header),
-        blank=is_blank(image.path),
     )
     result = ImageResult(
         sop_instance_uid=image.sop_instance_uid,

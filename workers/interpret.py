@@ -13,7 +13,7 @@ from schemas.bundle import Manifest
 from schemas.codes import Device, Finding, Segment
 from schemas.errors import BundleError
 from schemas.result import FindingResult, SegmentResult, TubeResult
-from workers.acceptance import BLANK, refusal
+from workers.acceptance import refusal
 from workers.calibration import calibration_reference, class_scores
 from workers.components import substantial_parts
 from workers.output import ModelOutput
@@ -47,18 +47,17 @@ def interpret(
     spacing: Spacing,
     *,
     age_years: float | None = None,
-    blank: bool = False,
 ) -> Interpretation:
     """Interpret the output of the bundle with this `manifest` for an image with this `placement` and `spacing`.
 
-    `age_years` is the patient's, None when the header does not say it; `blank` says that all pixels are alike.
+    `age_years` is the patient's, None when the header does not say it.
     Raises BundleError when the output does not have the manifest's classes, channels and sizes.
     """
     _check(output, manifest, placement)
     scores = dict(
         zip((c.target for c in manifest.classes), class_scores(output.logits, manifest.classes).tolist(), strict=True)
     )
-    if refused := BLANK if blank else refusal(scores, manifest):
+    if refused := refusal(scores, manifest):
         return Interpretation([], [], [], {}, refused)
     logits = dict(zip(manifest.channels, output.dense.astype(np.float32), strict=True))
     maps = None if manifest.dense is None else Maps(logits, manifest.dense.stride, placement)

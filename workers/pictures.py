@@ -36,7 +36,7 @@ from schemas.pictures import (
 from workers import evidence
 from workers.interpret import interpret
 from workers.output import ModelOutput
-from workers.pixels import is_blank, read_film
+from workers.pixels import read_film
 from workers.placement import Placement
 from workers.results.overlay import colour_of
 from workers.results.source import Mask
@@ -72,7 +72,7 @@ def draw_pictures(request: PicturesRequest) -> bytes:
     rows, columns = film.rows, film.columns
     placement = Placement.of(rows, columns, request.manifest.preprocessing, film.area)
     # Regions do not depend on the spacing, nor does whether the image is refused.
-    found = interpret(output, request.manifest, placement, NO_SPACING, blank=is_blank(request.path))
+    found = interpret(output, request.manifest, placement, NO_SPACING)
     masks = found.masks
 
     grey = _reduced(Image.fromarray(film.pixels), PIXELS_SIDE)

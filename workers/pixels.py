@@ -38,9 +38,6 @@ from workers.grayscale import presentation_values
 #: More pixels than any detector has (43 x 43 cm at 0.07 mm are 38 million): a header that claims more is a bomb.
 MAXIMUM_PIXELS = 64_000_000
 
-#: More bytes than a blank image takes in any compression: lossless JPEG spends a bit on each pixel, others less.
-_BLANK_BYTES_PER_PIXEL = 0.2
-
 #: pydicom's plugins by name and in order, not whatever is installed: pyjpegls, which highdicom brings along, ponders
 #: for seconds over a cut JPEG-LS stream that GDCM rejects at once.
 _PLUGINS = ("gdcm", "pydicom")
@@ -112,20 +109,6 @@ def read_area(path: Path) -> Area:
     dataset = _parse(path, stop_before_pixels=False)
     with _decoding(dataset):
         return area_without_bars(_decoded(dataset, path))
-
-
-def is_blank(path: Path) -> bool:
-    """Whether all stored pixels are alike; raises what `read_film` raises.
-
-    Decodes only what is so small that it may be: a radiograph is never compressed so far.
-    """
-    dataset = _parse(path, stop_before_pixels=False)
-    with _decoding(dataset):
-        uncompressed = UID(text(dataset.file_meta, "TransferSyntaxUID")) in _UNCOMPRESSED
-        if not uncompressed and len(dataset.PixelData) > _BLANK_BYTES_PER_PIXEL * dataset.Rows * dataset.Columns:
-            return False
-        container = _decoded(dataset, path)
-        return bool((container == container[0, 0]).all())
 
 
 @contextmanager

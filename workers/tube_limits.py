@@ -6,8 +6,9 @@ Sources:
 - Adults: Goodman LR, Conrardy PA, Laing F, Singer MM. Radiographic evaluation of endotracheal tube position. AJR
   1976;127:433-434: the tip 5 cm +- 2 cm above the carina, neck in neutral position; flexion and extension of the neck
   move it about 2 cm.
-- Length of the trachea: Griscom NT, Wohl ME, Fenton T (1987), to age 6 years related to height (CT, 34 children): in cm
-  0.050 x height in cm + 1.78. Griscom NT, AJR 1986;146:233-237 (CT, 130 persons): about 12 cm at 18 to 20 years.
+- Length of the trachea: Griscom NT, Wohl ME, Fenton T, Pediatr Pulmonol 1989;6:186-190 (CT, 34 children to age 6
+  years): in cm 0.050 x height in cm + 1.78. Griscom NT, Wohl ME, AJR 1986;146:233-237 (CT, 130 persons): about 12 cm at
+  18 to 20 years.
 - Height by age: WHO growth standards 2006 and reference 2007, medians of both sexes.
 - Children: Yoo SY et al., Anesth Analg 2007;105:620-625 (107 children of 2 to 8 years): tubes at 43 to 47 % of the way
   from carina to cords stay safe when the neck moves; at 21 % they slip into a bronchus in 14 %.

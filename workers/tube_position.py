@@ -39,10 +39,10 @@ def tube_position(
     no such class; `age_years` is None when the header does not say it: then adults' limits are taken, and it says so.
 
     - The distance says normal, borderline or abnormal by the limits of the age (`endotracheal_limits`). Where it is
-      known only as a range and the range reaches over a limit, it says borderline. A tip below the carina is abnormal
-      at any age and any scale.
+      known only as a range and the range reaches over a limit, it says borderline.
     - The class head says abnormal or not. Abnormal is what both call so. Where one says abnormal and the other does
-      not, they disagree, which is borderline.
+      not, they disagree, which is borderline. A tip below the carina is abnormal whatever the head says: one lung
+      may not be ventilated, and no age, no scale and no position of the neck explains it.
     - Without millimetres (and with the tip above the carina) the class head alone decides; without tip or carina
       between incompletely imaged and borderline. Without a class head the distance alone decides; without either the
       tube counts as incompletely imaged.
@@ -53,10 +53,15 @@ def tube_position(
         return _not_located(flagged, f"The tip or the carina could not be located, and {says}.")
 
     millimetres = tip_to_carina.millimetres
-    if millimetres is not None and math.isfinite(millimetres):
-        return _together(*_measured(tip_to_carina, millimetres, age_years), flagged, says)
+    measured = millimetres is not None and math.isfinite(millimetres)
     if tip_to_carina.pixels < 0:
-        return _together(TubePosition.ABNORMAL, "The tip is below the carina (no pixel spacing)", flagged, says)
+        words = "The tip is below the carina (no pixel spacing)"
+        if millimetres is not None and measured:
+            words = _measured(tip_to_carina, millimetres, age_years)[1]
+        joined = "although" if flagged is False else "and"
+        return PositionJudgement(TubePosition.ABNORMAL, f"{words}, {joined} {says}: below it a tip lies in a bronchus.")
+    if millimetres is not None and measured:
+        return _together(*_measured(tip_to_carina, millimetres, age_years), flagged, says)
     if flagged is None:
         position = TubePosition.INCOMPLETELY_IMAGED
     else:
@@ -117,7 +122,8 @@ def _normal(limits: TubeLimits, age_years: float | None) -> str:
         return f"normal in adults: {span}; the patient's age is not known"
     if age_years >= ADULT_AGE_YEARS:
         return f"normal in adults: {span}"
-    age = f"{age_years:.0f} years" if age_years >= 2 else f"{age_years * 12:.0f} months"
+    # Completed years and months, as people count them.
+    age = f"{int(age_years)} years" if age_years >= 2 else f"{int(age_years * 12 + 1e-6)} months"
     return f"normal at {age}: {span}, the range of adults scaled to the length of the trachea"
 
 
@@ -125,8 +131,8 @@ def _by_distance(millimetres: float, limits: TubeLimits) -> TubePosition:
     outside = max(limits.low - millimetres, millimetres - limits.high)
     if outside <= 0:
         return TubePosition.NORMAL
-    # In small children the margin would reach below the carina, where a tip lies in a bronchus.
-    return TubePosition.BORDERLINE if outside <= limits.borderline and millimetres >= 0 else TubePosition.ABNORMAL
+    # At any age the margin ends above the carina: below it a tip lies in a bronchus.
+    return TubePosition.BORDERLINE if outside <= limits.borderline else TubePosition.ABNORMAL
 
 
 def _flagged(score: float | None, operating_point: float | None) -> bool | None:

@@ -90,11 +90,9 @@ class _Reader:
     closer: CloserTube | None
 
     def read(self) -> TubeResult:
-        course = self.maps.on_image(self.device.segment)
-        tip = self.maps.on_image(self.device.tip)
-        traced = None if course is None and tip is None else _traced(self.device, course, tip, self.maps.stride)
-        course_score = None if course is None or traced is None else traced.score
-        score = _together(self.scores[self.presence.target], course_score, self.presence.calibration)
+        traced = _traced(self.device, self.maps)
+        course_score = None if traced is None or self.device.segment not in self.maps.logits else traced.score
+        score = presence_score(self.scores[self.presence.target], course_score, *_curve(self.presence.calibration))
         points = self._points(traced)
         result = TubeResult(
             device=self.device,
@@ -152,28 +150,40 @@ class _Reader:
         return None if peak is None else self.maps.to_image([peak.x, peak.y])[0]
 
 
-def _traced(
-    device: Device, course: NDArray[np.float32] | None, tip: NDArray[np.float32] | None, stride: int
-) -> TubeCourse:
-    known = course if course is not None else tip
-    assert known is not None
-    nothing = np.full_like(known, _NOWHERE)
-    # In the trachea a line runs down the film: what runs across it is another one.
-    trace = trace_tube if device is Device.ENDOTRACHEAL_TUBE else trace_line
-    return trace(nothing if course is None else course, nothing if tip is None else tip, stride)
+def course_score(device: Device, maps: Maps) -> float | None:
+    """How plainly a device's course shows, 0..1; None where the bundle has no such channel. Called by calibration."""
+    traced = _traced(device, maps) if device.segment in maps.logits else None
+    return None if traced is None else traced.score
 
 
-def _together(class_score: float, course_score: float | None, calibration: Calibration | None) -> float:
+def presence_score(class_score: float, course_score: float | None, slope: float = 1.0, intercept: float = 0.0) -> float:
     """Presence from the class head and from the course: the mean of their logits, calibrated as the class is.
 
     Of the bare logits, or a calibration for a rare device would make of a course that says nothing one that says yes.
+    `slope` (not 0) and `intercept` are the calibration's. Operating points belong to this score: calibration chooses
+    them on it.
     """
     if course_score is None:
         return class_score
-    slope, intercept = (1.0, 0.0) if calibration is None else (calibration.slope, calibration.intercept)
     course = min(max(_logit(course_score), -_SURE), _SURE)
     bare = (_logit(class_score) - intercept) / slope
     return float(sigmoid(np.array(slope * (bare + course) / 2 + intercept)))
+
+
+def _curve(calibration: Calibration | None) -> tuple[float, float]:
+    return (1.0, 0.0) if calibration is None else (calibration.slope, calibration.intercept)
+
+
+def _traced(device: Device, maps: Maps) -> TubeCourse | None:
+    """None where the bundle has neither its course nor its tip."""
+    course, tip = maps.on_image(device.segment), maps.on_image(device.tip)
+    known = course if course is not None else tip
+    if known is None:
+        return None
+    nothing = np.full_like(known, _NOWHERE)
+    # In the trachea a line runs down the film: what runs across it is another one.
+    trace = trace_tube if device is Device.ENDOTRACHEAL_TUBE else trace_line
+    return trace(nothing if course is None else course, nothing if tip is None else tip, maps.stride)
 
 
 def _logit(score: float) -> float:

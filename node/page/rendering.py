@@ -38,6 +38,7 @@ def _environment() -> Environment:
         score_words.score_words,
         score_words.score_number,
         score_words.malposition_number,
+        score_words.malposition_words,
         score_words.calibration_words,
         score_words.meaning_of_scores,
         words.target_words,

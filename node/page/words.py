@@ -90,15 +90,15 @@ def doubts(row: Row) -> list[str]:
 
 
 def refusals(row: Row) -> list[str]:
-    """Why images of the study were refused before any finding: each a sentence."""
-    of_image = {image.sop_instance_uid: image.refused for image in row.results if image.refused}
-    reasons = list(of_image.values())
-    if len(row.images) == 1:
-        return [f"Not analysed: {reason}." for reason in reasons]
-    return [
-        f"{reasons.count(reason)} of {len(row.images)} images not analysed: {reason}."
-        for reason in dict.fromkeys(reasons)
-    ]
+    """Why images of the study were refused before any finding, and by which of several bundles: each a sentence."""
+    said = []
+    for bundle in row.bundles:
+        by = f" by {bundle.name}" if len(row.bundles) > 1 else ""
+        reasons = [image.refused for image in bundle.images if image.refused]
+        for reason in dict.fromkeys(reasons):
+            of = "Not" if len(row.images) == 1 else f"{reasons.count(reason)} of {len(row.images)} images not"
+            said.append(f"{of} analysed{by}: {reason}.")
+    return said
 
 
 def _unfinished(images: list[Analysis | None], by: str) -> list[str]:

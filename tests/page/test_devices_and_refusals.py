@@ -6,6 +6,7 @@ from playwright.sync_api import Browser, Locator, expect
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from node.demo_table import StudyProgress, progress_table
 from node.ledger import now
 from node.triage import malpositioned_tube, urgency
 from schemas.codes import Device, DistanceBasis, Finding, TubePosition
@@ -139,9 +140,14 @@ def test_of_several_images_it_is_said_how_many_were_refused_and_the_others_lead(
 def test_bundles_that_disagree_on_what_an_image_is_are_named(page: ServedPage) -> None:
     committed(page, refused("1.1"))
     commit_result(page.ledger, document("1.1", TubePosition.NORMAL, set(), bundle="other"))
-    text = page.browser().get("/studies/1.1").text
+    browser = page.browser()
+    listed, text = browser.get("/").text, browser.get("/studies/1.1").text
     assert "The models disagree" in text
     assert "This image: " in text and "analysed for other" in text
+    for each in (listed, text):
+        assert "Not analysed by test: lateral view" in each
+    # The other one has analysed it.
+    assert "Not analysed: lateral view" not in listed
 
 
 def test_the_worklist_names_every_device_the_most_pressing_first(page: ServedPage) -> None:
@@ -162,6 +168,21 @@ def test_the_worklist_names_every_device_the_most_pressing_first(page: ServedPag
 def test_the_command_line_says_what_was_refused_and_names_each_device() -> None:
     assert describe(refused("1.1")).startswith(f"not analysed: {LATERAL}; urgency routine")
     assert describe(three_devices("1.1")).startswith("CVC abnormal, ETT borderline, NGT normal, ")
+    # A bundle without a threshold for malposition: the catheter is there all the same.
+    seen = _device(Device.CENTRAL_VENOUS_CATHETER, TubePosition.NORMAL, [(9.0, 9.0)]).model_copy(
+        update={"position": None}
+    )
+    unjudged = _with_image("1.1", document("1.1", None, set()).images[0].model_copy(update={"tubes": [seen]}))
+    assert describe(unjudged).startswith("CVC position not determined; ")
+
+
+def test_in_the_demonstration_only_what_lies_well_is_green() -> None:
+    for position in [*TubePosition, None]:
+        tube = document("1.1", TubePosition.NORMAL, set()).images[0].tubes[0].model_copy(update={"position": position})
+        shown = document("1.1", None, set()).images[0].model_copy(update={"tubes": [tube]})
+        table = progress_table([StudyProgress("one", "done", True, _with_image("1.1", shown))])
+        (cell,) = next(column for column in table.columns if column.header == "tube").cells
+        assert ("[green]" in str(cell)) is (position is TubePosition.NORMAL)
 
 
 def test_each_device_is_drawn_with_its_name_and_no_words_are_cut_off(

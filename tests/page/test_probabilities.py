@@ -5,7 +5,7 @@ import re
 import pytest
 
 from node.score_words import malposition_number, score_number
-from schemas.codes import Finding
+from schemas.codes import Finding, TubePosition
 from schemas.result import CalibrationReference, StudyResult
 from tests.node.studies import document
 from tests.page.conftest import ServedPage
@@ -53,6 +53,18 @@ def test_a_number_says_what_it_may_be_read_as(
         # In a page > and < are written in letters, and here there are none.
         assert shown == [(tooltip, number)], address
     assert below in re.sub(r"\s+", " ", text)
+
+
+def test_where_only_malposition_was_calibrated_the_page_says_what_its_per_cent_is(page: ServedPage) -> None:
+    plain = document("1.1", TubePosition.NORMAL, set())
+    image = plain.images[0]
+    judged = {"malposition_score": 0.25, "malposition_calibration": REAL}
+    tubes = [each.model_copy(update=judged) for each in image.tubes]
+    committed(page, plain.model_copy(update={"images": [image.model_copy(update={"tubes": tubes})]}))
+    text = re.sub(r"\s+", " ", page.browser().get("/studies/1.1").text)
+    assert re.search(r'title="A probability where it is as frequent: calibrated on films of ward 7[^"]*">25 %<', text)
+    assert "Scores are not probabilities." not in text
+    assert "A number in per cent is a probability" in text and "any other score is none" in text
 
 
 def test_no_number_looks_certain() -> None:

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
+from schemas.bundle import Acceptance, ScoredClass
 from schemas.codes import Finding, Segment
 from schemas.errors import BundleError, ObjectMissingError, PixelDataError
 from schemas.pictures import PIXELS, PREVIEW, THUMBNAIL, evidence_name, mask_name
@@ -116,9 +117,21 @@ def test_monochrome1_is_shown_with_bright_bones(tmp_path: Path) -> None:
     assert np.corrcoef(first.pixels().ravel(), image.ravel())[0, 1] > 0.99
 
 
-def test_a_constant_image_is_drawn_and_nothing_over_it(tmp_path: Path) -> None:
+def test_a_constant_image_is_drawn(tmp_path: Path) -> None:
     found = draw(write_image(tmp_path / "a.dcm", np.full((300, 200), 0.5, np.float32)), 300, 200)
     assert np.ptp(found.pixels()) == 0
+    assert len(found.index.masks) == 4
+
+
+def test_a_refused_image_is_drawn_and_nothing_over_it(tmp_path: Path) -> None:
+    assert MANIFEST.classifier is not None
+    frontal = ScoredClass(target=Acceptance.FRONTAL_CHEST, operating_point=0.5)
+    head = MANIFEST.classifier.model_copy(update={"classes": [frontal, *MANIFEST.classes[1:]]})
+    manifest = MANIFEST.model_copy(update={"heads": [head, MANIFEST.dense]})
+    path = write_image(tmp_path / "a.dcm", ramp(300, 200))
+    output = model_output(Placement.of(300, 200, PREPROCESSING), regions=regions(300, 200))
+    found = Drawn(draw_pictures(PicturesRequest(path, output.to_bytes(), manifest)))
+    assert np.ptp(found.pixels()) > 0
     assert found.index.masks == []
     assert found.index.evidence == []
 

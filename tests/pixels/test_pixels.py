@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from schemas.errors import ChexnodeError, NotDicomError, ObjectMissingError, PixelDataError, UnsupportedImageError
 from tests.pixels.films import film, shown_by_dcmtk, written
-from workers.pixels import is_blank, read_header, read_pixels
+from workers.pixels import read_header, read_pixels
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -175,21 +175,6 @@ def test_every_transfer_syntax_gives_the_same_grey_values(syntax: str, dtype: st
     else:
         written(made, tmp_path / "film.dcm", syntax)
     np.testing.assert_array_equal(read_pixels(tmp_path / "film.dcm"), reference)
-
-
-@pytest.mark.parametrize("syntax", _SYNTAXES, ids=lambda syntax: UID(syntax).name)
-def test_an_image_is_blank_when_all_its_pixels_are_alike_however_it_is_stored(syntax: str, tmp_path: Path) -> None:
-    empty = np.full((256, 250), 1234, "<u2")
-    speck = empty.copy()
-    speck[100, 200] = 1235
-    for name, pixels in (("empty", empty), ("speck", speck), ("ramp", _ramp(256, 250))):
-        made = film(pixels)
-        if syntax in (RLELossless, JPEG2000Lossless, JPEGLSLossless):
-            made.compress(syntax, generate_instance_uid=False)
-            made.save_as(tmp_path / name, enforce_file_format=True)
-        else:
-            written(made, tmp_path / name, syntax)
-    assert [is_blank(tmp_path / name) for name in ("empty", "speck", "ramp")] == [True, False, False]
 
 
 def test_jpeg_lossless_and_extended_of_twelve_bits_are_read(tmp_path: Path) -> None:

@@ -94,6 +94,16 @@ def test_the_reason_names_the_population_of_its_limits() -> None:
         "normal at 6 years: 19 to 44 mm, the range of adults scaled" in tube_position(_distance(50), 0.1, 0.5, 6).reason
     )
     assert "the patient's age is not known" in tube_position(_distance(50), None, None, None).reason
+    # An age is completed years, or months.
+    assert "normal at 17 years" in tube_position(_distance(50), None, None, 17.7).reason
+    assert "normal at 23 months" in tube_position(_distance(50), None, None, 23 / 12).reason
+
+
+@given(st.floats(0, 120))
+def test_what_is_borderline_lies_above_the_carina_at_any_age(age: float) -> None:
+    limits = endotracheal_limits(age)
+    assert limits.low - limits.borderline > 0
+    assert tube_position(_distance(-0.1), None, None, age).position is TubePosition.ABNORMAL
 
 
 @pytest.mark.parametrize(

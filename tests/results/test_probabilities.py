@@ -43,6 +43,18 @@ def test_the_report_gives_a_probability_with_its_prevalence_and_its_data_and_a_s
     assert dciodvfy_errors(path) == []
 
 
+def test_where_only_malposition_was_calibrated_the_report_names_its_data() -> None:
+    header = dx_header()
+    lying = tube().model_copy(update={"malposition_calibration": REAL})
+    for present in (True, False):
+        result = image_result(header, tubes=[lying.model_copy(update={"present": present})])
+        comments = child(report_of(source(header, result)), EVALUATIONS).ContentSequence
+        said = [each.TextValue for each in comments if each.ValueType == "TEXT" and "Probabilities" in each.TextValue]
+        # Of an absent tube no position is given.
+        assert len(said) == present
+        assert all("films of ward 7 (n = 812)" in each for each in said)
+
+
 def test_a_report_of_scores_names_no_data() -> None:
     comments = child(report_of(source(dx_header())), EVALUATIONS).ContentSequence
     assert not [each for each in comments if each.ValueType == "TEXT" and "Probabilities" in each.TextValue]

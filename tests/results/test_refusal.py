@@ -65,22 +65,16 @@ def ramp() -> NDArray[np.float32]:
     return np.linspace(0, 1, _ROWS * _COLUMNS, dtype=np.float32).reshape(_ROWS, _COLUMNS)
 
 
-def test_a_blank_image_is_refused_whatever_the_bundle_and_others_of_its_study_are_not(tmp_path: Path) -> None:
-    blank = np.full((_ROWS, _COLUMNS), 0.5, np.float32)
-    alone = assembled(tmp_path, [blank], MANIFEST, [])
-    (image,) = alone.document.images
-    assert (image.refused, image.findings, image.tubes, image.segments) == ("blank image", [], [], [])
-    assert alone.document.urgency is Urgency.ROUTINE
-    assert [built.kind for built in alone.objects] == [ResultObject.SECONDARY_CAPTURE, ResultObject.REPORT]
-
-    both = assembled(tmp_path, [blank, ramp()], MANIFEST, [])
-    assert [image.refused for image in both.document.images] == ["blank image", ""]
-    assert both.document.images[1].tubes and both.document.images[1].findings
-
-
 def test_what_the_model_refuses_has_a_valid_report_that_says_so_and_no_segmentation(tmp_path: Path) -> None:
     refused = assembled(tmp_path, [ramp()], with_acceptance(), [-3.0, 2.0])
-    assert [image.refused for image in refused.document.images] == ["lateral view (the model's reading)"]
+    (image,) = refused.document.images
+    assert (image.refused, image.findings, image.tubes, image.segments) == (
+        "lateral view (the model's reading)",
+        [],
+        [],
+        [],
+    )
+    assert refused.document.urgency is Urgency.ROUTINE
     kinds = {built.kind: built.content for built in refused.objects}
     assert set(kinds) == {ResultObject.SECONDARY_CAPTURE, ResultObject.REPORT}
     path = tmp_path / "report.dcm"

@@ -7,18 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
 from schemas.bundle import bundle_folder, read_manifest
+from schemas.codes import DistanceBasis
 from schemas.errors import BundleMakingError, ChexnodeError, SourceError
 from training.calibrate_command import calibrate_command
 from training.calibration.local_images import read_placed
 from training.calibration.local_labels import read_labels
+from training.calibration.operating_points import point_of_sensitivity
 from training.plain.dicom import Order, phantom_dataset
 from training.plain.phantom.render import render_phantom
 from training.plain.targets import CLASSES, class_truth
-from workers.bundle import load_bundle, run_selftest
+from workers.bundle import load_bundle, normalise, run_selftest
+from workers.interpret import interpret
+from workers.output import ModelOutput
+from workers.spacing import Spacing
 
 SHIPPED = bundle_folder(None)
 MANIFEST = read_manifest(SHIPPED)
@@ -99,6 +105,28 @@ def test_the_new_bundle_has_the_old_weights_and_decides_by_the_labels(run: Run) 
     assert f"AUROC {TUBE}" in names and f"sensitivity {TUBE}" in names
 
 
+def test_the_operating_point_of_a_tube_belongs_to_the_score_that_results_state(run: Run, images: Path) -> None:
+    """That is of class and course together: a threshold on the class alone has another sensitivity than was asked."""
+    made = load_bundle(run.out)
+    labels = read_labels(images / "labels.csv", images, made.manifest)
+    column = [str(each.target) for each in made.manifest.classes].index(TUBE)
+    scores, truth = [], []
+    for path, known in zip(labels.paths, labels.truth[:, column], strict=True):
+        if not path.is_file() or path.name == "broken.dcm":
+            continue
+        placed = read_placed(path, made.manifest.preprocessing)
+        with torch.inference_mode():
+            said = made.network(normalise(torch.from_numpy(placed.image[None]), made.manifest.preprocessing))
+        logits, dense = said.logits[0].numpy(), said.dense[0].numpy()
+        output = ModelOutput(logits, np.zeros((len(logits), 1, 1), np.float16), dense.astype(np.float16))
+        spacing = Spacing(0.0, 0.0, DistanceBasis.NONE)
+        (tube,) = interpret(output, made.manifest, placed.placement, spacing).tubes
+        scores.append(tube.score)
+        truth.append(known)
+    point = next(each.operating_point for each in made.manifest.classes if each.target == TUBE)
+    assert point == pytest.approx(point_of_sensitivity(np.array(scores), np.array(truth), 0.95), abs=1e-4)
+
+
 def test_a_class_with_too_few_cases_is_as_it_was(run: Run) -> None:
     made = {each.target: each for each in read_manifest(run.out).classes}
     kept = [each for each in MANIFEST.classes if made[each.target] == each]
@@ -124,7 +152,7 @@ def test_a_png_is_seen_as_the_same_film_in_dicom(tmp_path: Path) -> None:
     grey = np.round(phantom.image * 255).astype(np.uint8)
     Image.fromarray(grey).save(tmp_path / "film.png")
     phantom_dataset(phantom, Order()).save_as(tmp_path / "film.dcm", enforce_file_format=True)
-    placed = [read_placed(tmp_path / name, MANIFEST.preprocessing) for name in ("film.png", "film.dcm")]
+    placed = [read_placed(tmp_path / name, MANIFEST.preprocessing).image for name in ("film.png", "film.dcm")]
     assert np.abs(placed[0] - placed[1]).max() < 0.004
 
 

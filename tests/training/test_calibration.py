@@ -24,6 +24,7 @@ from training.calibration.fitting import (
 from training.calibration.operating_points import point_of_sensitivity
 from training.calibration.reliability import save_reliability
 from workers.calibration import class_scores
+from workers.tubes import presence_score
 
 MANIFEST = read_manifest(bundle_folder(None))
 COUNT = len(MANIFEST.classes)
@@ -210,6 +211,16 @@ def test_only_a_calibration_on_real_data_makes_probabilities() -> None:
         ScoredClass(target="nodule", operating_point=None, calibrated=True)
 
 
+def test_a_calibration_that_gives_no_number_is_not_read() -> None:
+    # Against no number every score is below its operating point: all images would be refused.
+    for slope, intercept in (("1.0", "NaN"), ("Infinity", "0.0"), ("1.0", "-Infinity")):
+        stored = (
+            f'{{"slope": {slope}, "intercept": {intercept}, "prevalence": 0.1, "n": 9, "data": "x", "real": false}}'
+        )
+        with pytest.raises(ValueError, match="finite number"):
+            Calibration.model_validate_json(stored)
+
+
 def test_the_manifest_takes_the_classes_in_its_order() -> None:
     rng = np.random.default_rng(11)
     logits = rng.normal(0, 2, (400, COUNT))
@@ -230,3 +241,28 @@ def test_reliability_diagrams_are_drawn_for_every_fitted_class(tmp_path: Path) -
     with Image.open(tmp_path / "two.png") as picture:
         width, height = picture.size
     assert (width, height) == (720, 510)
+
+
+def test_the_sensitivity_of_a_device_holds_for_class_and_course_together_which_results_decide_by() -> None:
+    """Courses that say another thing than the class: a threshold of the class's own scores would miss the aim."""
+    rng = np.random.default_rng(8)
+    n = 2000
+    truth = (rng.random(n) < 0.4).astype(float)
+    logits = 4 * (truth - 0.5) + rng.normal(0, 2, n)
+    # Every line there is leaves something that looks like a tube.
+    course = expit(np.where(truth > 0.5, rng.normal(-2, 1.5, n), rng.normal(-5, 1.5, n)))
+    classes = [each.target for each in MANIFEST.classes]
+    index = classes.index("endotracheal_tube.presence")
+    every, known = np.zeros((n, COUNT)), np.full((n, COUNT), np.nan)
+    every[:, index], known[:, index] = logits, truth
+    cases = LabelledLogits(every, known, np.arange(n), {"endotracheal_tube.presence": course})
+    found = list(calibrated_classes(MANIFEST, cases, PLAN))[index]
+    calibration = found.after.calibration
+    assert calibration is not None and found.after.operating_point is not None
+    curve = calibration.slope, calibration.intercept
+    scores = class_scores(logits[:, None], [found.after])[:, 0]
+    together = np.array([presence_score(*each, *curve) for each in zip(scores, course, strict=True)])
+    called = together >= found.after.operating_point
+    assert called[truth > 0.5].mean() == pytest.approx(0.9, abs=0.002)
+    assert found.sensitivity is not None
+    assert found.sensitivity.low < 0.9 < found.sensitivity.high

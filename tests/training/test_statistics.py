@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from training.calibration.operating_points import choose_operating_point
-from training.evaluation.statistics import auroc, mean, metric
+from training.evaluation.statistics import auroc, mean, metric, share
 
 
 @given(st.integers(0, 1000))
@@ -37,3 +37,17 @@ def test_the_operating_point_separates_what_can_be_separated() -> None:
     assert point is not None
     assert 0.3 < point <= 0.7
     assert choose_operating_point(scores[:3], truth[:3]) == 0.5
+
+
+def test_a_share_of_all_or_none_still_has_an_interval() -> None:
+    # Of 10 cases without a failure: Clopper and Pearson's 95 % interval from 0.05 ** (1 / 10) at 97.5 %.
+    all_right = share("refused", np.ones(10, np.bool_))
+    assert (all_right.value, all_right.high) == (1.0, 1.0)
+    assert all_right.low == pytest.approx(0.6915, abs=1e-3)
+    none = share("refused", np.zeros(10, np.bool_))
+    assert none.high == pytest.approx(1 - 0.6915, abs=1e-3)
+    assert none.low == 0
+    # Ten images of one patient prove what one does.
+    assert share("refused", np.ones(10, np.bool_), np.zeros(10)).low == pytest.approx(0.025)
+    some = share("refused", np.arange(10) < 7)
+    assert some.low < 0.7 < some.high

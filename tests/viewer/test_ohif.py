@@ -85,7 +85,7 @@ def department(orthanc: Orthanc, viewer: Path, tmp_path_factory: pytest.TempPath
                 node,
                 orthanc,
                 send(11, "well-placed", 1024, 854),
-                send(12, "malpositioned", 1024, 854),
+                send(25, "malpositioned", 1024, 854),
                 send(3, "absent", 512, 640, inverted=True),
             )
         finally:

@@ -69,7 +69,7 @@ def calibrate(
     with training_progress(console) as progress:
         read = local_logits(bundle, labels.paths, settings, progress)
         _tell_unread(read.unread, len(labels.paths), console)
-        cases = LabelledLogits(read.logits, labels.truth[read.rows], labels.patients[read.rows])
+        cases = LabelledLogits(read.logits, labels.truth[read.rows], labels.patients[read.rows], read.courses)
         task = progress.add_task("Calibrating classes", total=len(bundle.manifest.classes))
         classes = []
         for each in calibrated_classes(bundle.manifest, cases, plan):

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
-from scipy.stats import beta
 from sklearn.linear_model import LogisticRegression
 
 from schemas.bundle import Calibration, Manifest, Metric, ScoredClass
 from training.calibration.error import calibration_error_metric
 from training.calibration.operating_points import point_of_sensitivity
-from training.evaluation.statistics import auroc, mean, metric
+from training.evaluation.statistics import auroc, metric, share
 from workers.calibration import class_scores
 from workers.landmark import sigmoid
+from workers.tubes import presence_score
 
 #: Of cases with the finding and of cases without it: fewer make a curve of two numbers a matter of luck.
 LEAST_CASES = 20
@@ -37,6 +37,9 @@ class LabelledLogits:
     truth: NDArray[np.floating]
     #: [n], of any type that sorts; images of one patient are never on both sides of a split.
     patients: NDArray[np.generic]
+    #: By presence target, [n]: how plainly the device's course shows, 0..1, where presence is decided from class and
+    #: course together (workers/tubes.py). Targets that have none are decided by their class alone.
+    courses: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,12 +101,14 @@ def calibrated_classes(manifest: Manifest, cases: LabelledLogits, plan: Calibrat
     for index, scored in enumerate(manifest.classes):
         known = np.isfinite(cases.truth[:, index])
         truth = (cases.truth[known, index] > 0.5).astype(np.float64)
+        course = cases.courses.get(str(scored.target))
         yield _calibrated(
             scored,
             np.asarray(cases.logits[known, index], np.float64),
             scores[known, index],
             truth,
             cases.patients[known],
+            None if course is None else course[known],
             plan,
         )
 
@@ -123,6 +128,7 @@ def _calibrated(
     scores_before: NDArray[np.float64],
     truth: NDArray[np.float64],
     patients: NDArray[np.generic],
+    course: NDArray[np.floating] | None,
     plan: CalibrationPlan,
 ) -> CalibratedClass:
     target = before.target
@@ -157,7 +163,7 @@ def _calibrated(
     if curve.slope <= 0:
         after = before.model_copy(update={"calibration": None, "operating_point": None, "calibrated": False})
         return replace(measured, after=after, reason="its score does not rise with the finding")
-    held_out = _cross_fitted(logits, truth, patients, prevalence, wanted)
+    held_out = _cross_fitted(logits, truth, patients, course, prevalence, wanted)
     error = calibration_error_metric(f"expected calibration error {target}", held_out.scores, truth, patients, weights)
     calibration = Calibration(
         slope=curve.slope,
@@ -174,14 +180,15 @@ def _calibrated(
     calibrated = replace(measured, after=after, scores=held_out.scores, error=error)
     if area.low <= 0.5:
         return replace(calibrated, reason="no better than chance on these cases")
-    point = point_of_sensitivity(curve.scores(logits), truth, wanted)
+    point = point_of_sensitivity(_decided(curve, logits, course), truth, wanted)
     assert point is not None
+    present = truth > 0.5
     return replace(
         calibrated,
         # Strictly between 0 and 1, where a score of float64 may be either.
         after=after.model_copy(update={"operating_point": float(np.clip(point, 1e-6, 1 - 1e-6))}),
-        sensitivity=_share(f"sensitivity {target}", held_out.called, truth > 0.5, patients),
-        specificity=_share(f"specificity {target}", ~held_out.called, truth <= 0.5, patients),
+        sensitivity=share(f"sensitivity {target}", held_out.called[present], patients[present]),
+        specificity=share(f"specificity {target}", ~held_out.called[~present], patients[~present]),
     )
 
 
@@ -224,6 +231,17 @@ def _fitted(logits: NDArray[np.float64], truth: NDArray[np.float64], prevalence:
     return _Curve(float(model.coef_[0, 0]), float(model.intercept_[0]) + shift)
 
 
+def _decided(curve: _Curve, logits: NDArray[np.float64], course: NDArray[np.floating] | None) -> NDArray[np.float64]:
+    """What is held against the operating point."""
+    scores = curve.scores(logits)
+    # A fold's curve may come out flat; a class of which the whole does is not decided at all.
+    if course is None or curve.slope <= 0:
+        return scores
+    return np.array(
+        [presence_score(*each, curve.slope, curve.intercept) for each in zip(scores, course, strict=True)], np.float64
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class _HeldOut:
     """LabelledLogits scored and decided by what other patients give."""
@@ -236,6 +254,7 @@ def _cross_fitted(
     logits: NDArray[np.float64],
     truth: NDArray[np.float64],
     patients: NDArray[np.generic],
+    course: NDArray[np.floating] | None,
     prevalence: float,
     sensitivity: float,
 ) -> _HeldOut:
@@ -245,8 +264,9 @@ def _cross_fitted(
         held_out, others = part == index, part != index
         curve = _fitted(logits[others], truth[others], prevalence)
         scores[held_out] = curve.scores(logits[held_out])
-        point = point_of_sensitivity(curve.scores(logits[others]), truth[others], sensitivity)
-        called[held_out] = scores[held_out] >= (math.inf if point is None else point)
+        decided = _decided(curve, logits, course)
+        point = point_of_sensitivity(decided[others], truth[others], sensitivity)
+        called[held_out] = decided[held_out] >= (math.inf if point is None else point)
     return _HeldOut(scores, called)
 
 
@@ -264,14 +284,3 @@ def _parts(truth: NDArray[np.float64], patients: NDArray[np.generic]) -> NDArray
     dealt[by_kind] = np.arange(count) % _PARTS
     parts: NDArray[np.int64] = dealt[patient]
     return parts
-
-
-def _share(name: str, right: NDArray[np.bool_], among: NDArray[np.bool_], patients: NDArray[np.generic]) -> Metric:
-    """Share of the cases `among` that are `right`, with an interval also where all or none are."""
-    figure = metric(name, right[among].astype(np.float64), mean, patients[among])
-    if figure.low < figure.high:
-        return figure
-    # Resampling what is all alike shows no doubt: Clopper and Pearson's interval, each patient one case.
-    count = len(np.unique(patients[among]))
-    low, high = (beta.ppf(0.025, count, 1), 1.0) if figure.value > 0.5 else (0.0, beta.ppf(0.975, 1, count))
-    return figure.model_copy(update={"low": float(low), "high": float(high)})

@@ -3,6 +3,7 @@
 Imports no torch, which would take each of them longer to load than to read a hundred images.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,23 @@ from workers.placement import Placement
 _PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif"}
 
 
-def read_placed(path: Path, preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """The file as a network with this preprocessing sees it: float32 [size, size] in 0..1, not normalised.
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A file as a network sees it."""
+
+    #: float32 [size, size] in 0..1, not normalised.
+    image: NDArray[np.float32]
+    placement: Placement
+
+
+def read_placed(path: Path, preprocessing: Preprocessing) -> Placed:
+    """The file as a network with this preprocessing sees it.
 
     Raises what workers/pixels.py and training/sources/images.py raise.
     """
     film = _picture(path) if path.suffix.lower() in _PICTURES else read_film(path)
-    return Placement.of(film.rows, film.columns, preprocessing, film.area).apply(film.pixels)
+    placement = Placement.of(film.rows, film.columns, preprocessing, film.area)
+    return Placed(placement.apply(film.pixels), placement)
 
 
 def _picture(path: Path) -> Film:

@@ -13,7 +13,8 @@ from rich.progress import Progress
 from schemas.errors import ChexnodeError, EngineError
 from schemas.preprocessing import Preprocessing
 from schemas.settings import WorkerSettings
-from training.calibration.local_images import read_placed
+from training.calibration.device_courses import course_scores, traced_devices
+from training.calibration.local_images import Placed, read_placed
 from workers.bundle import LoadedBundle, normalise
 from workers.devices import available_cores, choose_devices
 from workers.processes import Processes
@@ -36,6 +37,8 @@ class LocalLogits:
     logits: NDArray[np.float64]
     rows: NDArray[np.int64]
     unread: list[Unread]
+    #: By presence target, float64 [n], see training/calibration/device_courses.py.
+    courses: dict[str, NDArray[np.float64]]
 
 
 def local_logits(bundle: LoadedBundle, paths: list[Path], settings: WorkerSettings, progress: Progress) -> LocalLogits:
@@ -49,6 +52,7 @@ def local_logits(bundle: LoadedBundle, paths: list[Path], settings: WorkerSettin
     task = progress.add_task("Reading images", total=len(paths))
     found: list[NDArray[np.float64]] = []
     rows: list[int] = []
+    courses: dict[str, list[float]] = {each.presence_target: [] for each in traced_devices(bundle.manifest)}
     unread: list[Unread] = []
     try:
         with ThreadPoolExecutor(min(2, available_cores())) as pool:
@@ -59,19 +63,23 @@ def local_logits(bundle: LoadedBundle, paths: list[Path], settings: WorkerSettin
                 unread += [each for each in seen if isinstance(each, Unread)]
                 if placed:
                     with torch.inference_mode():
-                        images = torch.from_numpy(np.stack([image for _, image in placed])).to(device)
-                        logits = network(normalise(images, preprocessing)).logits.double().cpu().numpy()
-                    found.append(_finite(logits, bundle))
+                        images = torch.from_numpy(np.stack([each.image for _, each in placed])).to(device)
+                        output = network(normalise(images, preprocessing))
+                    found.append(_finite(output.logits.double().cpu().numpy(), bundle))
+                    placements = [each.placement for _, each in placed]
+                    for target, scores in course_scores(output.dense, placements, bundle.manifest).items():
+                        courses[target] += scores
                     rows += [row for row, _ in placed]
                 progress.advance(task, len(part))
     finally:
         processes.close()
     classes = len(bundle.manifest.classes)
     logits = np.concatenate(found) if found else np.zeros((0, classes))
-    return LocalLogits(logits, np.array(rows, np.int64), unread)
+    traced = {target: np.array(scores, np.float64) for target, scores in courses.items()}
+    return LocalLogits(logits, np.array(rows, np.int64), unread, traced)
 
 
-def _read(processes: Processes, preprocessing: Preprocessing, path: Path) -> NDArray[np.float32] | Unread:
+def _read(processes: Processes, preprocessing: Preprocessing, path: Path) -> Placed | Unread:
     try:
         return processes.call(read_placed, path, preprocessing)
     except ChexnodeError as error:

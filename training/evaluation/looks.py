@@ -27,7 +27,7 @@ def evaluate_looks(
 
     Parameters
     ----------
-    learned : examples that the network learned from, on as many of which as there are seeds the baseline is fitted
+    learned : examples that the network learned from; the baseline is fitted on all of them, as the network was
     """
     first: list[tuple[PhantomFilm, Interpretation]] = []
     readings: list[PhantomReading] = []
@@ -39,7 +39,7 @@ def evaluate_looks(
     save_predictions(first, folder / "1 samples, found (lines, crosses) and drawn (circles).png")
     again = read_phantoms(bundle.network, bundle.manifest, _worst(cases), progress)
     save_predictions([(film, said) for film, said, _ in again], folder / "2 worst cases.png")
-    baseline = PhantomBaseline(learned.rows(slice(0, len(seeds))))
+    baseline = PhantomBaseline(learned)
     # A fifth as many images that are none: whether they are refused needs fewer cases than millimetres do.
     others = list(read_others(bundle.network, bundle.manifest, seeds[: max(10, len(seeds) // 5)], progress))
     return Evaluated(cases, [*evaluate_phantoms(readings, baseline), *evaluate_refusals(others)])

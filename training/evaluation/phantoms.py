@@ -16,7 +16,7 @@ from schemas.codes import Device, Segment
 from training.evaluation.baseline import ThumbnailBaseline
 from training.evaluation.cases import NOT_LOCATED_MM, Cases
 from training.evaluation.reading import COURSE_TOLERANCE_MM, PhantomReading, TubeReading
-from training.evaluation.statistics import auroc, mean, median, metric, percentile_95
+from training.evaluation.statistics import auroc, mean, median, metric, percentile_95, share
 from training.examples.store import Examples
 from training.examples.targets import TARGETS
 
@@ -157,7 +157,7 @@ def _tube_errors(readings: Sequence[PhantomReading]) -> list[Metric]:
     )
     for look, said in looks:
         tip = _column([each.tip_error_mm for each in said])
-        figures.append(metric(f"tube tip located, share{look}", np.isfinite(tip).astype(np.float64), mean))
+        figures.append(share(f"tube tip located, share{look}", np.isfinite(tip)))
         for name, errors in (
             ("tube tip", tip),
             ("tip to carina", _column([each.distance_error_mm for each in said])),
@@ -173,8 +173,8 @@ def _anatomy(readings: Sequence[PhantomReading]) -> list[Metric]:
         metric(f"Dice {segment}, mean", _column([each.dice[segment] for each in frontal if segment in each.dice]), mean)
         for segment in sorted({segment for each in frontal for segment in each.dice})
     ]
-    refused = _column([float(bool(each.refused)) for each in frontal])
-    return [*figures, metric("frontal chests refused, share", refused, mean)]
+    refused = np.array([bool(each.refused) for each in frontal])
+    return [*figures, share("frontal chests refused, share", refused)]
 
 
 def _classes(readings: Sequence[PhantomReading], trivial: dict[str, Column]) -> list[Metric]:

@@ -89,13 +89,21 @@ def read_phantoms(
             interpret(each, manifest, film.seen.placement, spacing, age_years=phantom.age_years)
             for each in (output, replace(output, closer=None))
         )
-        scores = class_scores(output.logits, manifest.classes).tolist()
+        scores = dict(
+            zip(
+                (str(scored.target) for scored in manifest.classes),
+                class_scores(output.logits, manifest.classes).tolist(),
+                strict=True,
+            )
+        )
+        # Of a device results state class and course together; of a chest that was refused, nothing.
+        scores |= {tube.device.presence_target: tube.score for tube in said.tubes}
         reading = PhantomReading(
             seed=phantom.seed,
             age_years=phantom.age_years,
             sex=phantom.sex,
             view=phantom.view.value,
-            scores=dict(zip((str(scored.target) for scored in manifest.classes), scores, strict=True)),
+            scores=scores,
             truth=phantom_classes(phantom),
             image=film.seen.image,
             refused=said.refused,

@@ -10,7 +10,7 @@ from rich.progress import Progress
 from schemas.bundle import Acceptance, Manifest, Metric
 from schemas.codes import DistanceBasis
 from training.evaluation.seeing import Seen, look, seen
-from training.evaluation.statistics import mean, metric
+from training.evaluation.statistics import share
 from training.examples.phantoms import FILM_SIDE
 from training.phantom.not_chest import Subject, render_not_chest
 from training.phantom.truth import Family
@@ -54,13 +54,13 @@ def evaluate_refusals(readings: Sequence[RefusalReading]) -> list[Metric]:
     if not readings:
         return []
     refused = [each for each in readings if each.refused]
-    figures = [metric("other images refused, share", _column([each.refused for each in readings]), mean)]
+    figures = [share("other images refused, share", np.array([each.refused for each in readings]))]
     if refused:
-        right = _column([each.right_reason for each in refused])
-        figures.append(metric("other images refused for the right reason, share of refused", right, mean))
+        right = np.array([each.right_reason for each in refused])
+        figures.append(share("other images refused for the right reason, share of refused", right))
     for subject in sorted({each.subject for each in readings}):
-        of_subject = _column([each.refused for each in readings if each.subject is subject])
-        figures.append(metric(f"{subject.value.replace('_', ' ')} refused, share", of_subject, mean))
+        of_subject = np.array([each.refused for each in readings if each.subject is subject])
+        figures.append(share(f"{subject.value.replace('_', ' ')} refused, share", of_subject))
     return figures
 
 
@@ -71,14 +71,12 @@ def _drawn(seed: int, subject: Subject, *, manifest: Manifest, family: Family) -
 
 def _read(network: Network, manifest: Manifest, subject: Subject, image: Seen) -> RefusalReading:
     output = look(network, manifest, image)
-    said = interpret(output, manifest, image.placement, _NO_SPACING, blank=bool(np.ptp(image.image) == 0))
+    said = interpret(output, manifest, image.placement, _NO_SPACING)
     scores = dict(
         zip((scored.target for scored in manifest.classes), class_scores(output.logits, manifest.classes), strict=True)
     )
     reasons = [each for each in _REASONS if each in scores]
     right = bool(reasons) and max(reasons, key=lambda each: float(scores[each])) is subject.acceptance
-    return RefusalReading(subject, bool(said.refused), right)
-
-
-def _column(values: Sequence[bool]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return np.array(values, np.float64)
+    # No model is shown an image all of whose pixels are alike (workers/preparation.py).
+    alike = bool(np.ptp(image.image) == 0)
+    return RefusalReading(subject, alike or bool(said.refused), right)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.stats import beta, rankdata
 
 from schemas.bundle import Metric
 
@@ -28,6 +28,19 @@ def metric(
     draws = [statistic(samples[rows]) for rows in patient_resamples(len(samples), patients)]
     low, high = np.nanpercentile(draws, [2.5, 97.5]) if np.isfinite(draws).any() else (math.nan, math.nan)
     return Metric(name=name, value=statistic(samples), low=float(low), high=float(high), n=len(samples))
+
+
+def share(name: str, right: NDArray[np.bool_], patients: NDArray[np.generic] | None = None) -> Metric:
+    """Share of `right` [n] with an interval also where all or none are: resampling what is all alike shows no doubt.
+
+    There Clopper and Pearson's interval, each patient one case (Biometrika 1934;26:404-413).
+    """
+    figure = metric(name, right.astype(np.float64), mean, patients)
+    if not len(right) or figure.low < figure.high:
+        return figure
+    count = len(right) if patients is None else len(np.unique(patients))
+    low, high = (beta.ppf(0.025, count, 1), 1.0) if figure.value > 0.5 else (0.0, beta.ppf(0.975, 1, count))
+    return figure.model_copy(update={"low": float(low), "high": float(high)})
 
 
 def patient_resamples(n: int, patients: NDArray[np.generic] | None = None) -> Iterator[NDArray[np.int64]]:

@@ -16,6 +16,7 @@ from training.examples.targets import (
     COURSES,
     DEVICES,
     LANDMARKS,
+    OPACITIES,
     PLACED_FINDINGS,
     REGIONS,
     class_row,
@@ -68,6 +69,11 @@ def truth_of(phantom: Phantom) -> Truth:
             masks[finding] = phantom.finding_masks[finding]
         elif finding in phantom.answered and finding not in phantom.findings:
             masks[finding] = None
+    if phantom.findings & OPACITIES:
+        shown = [phantom.finding_masks[each] for each in OPACITIES & phantom.finding_masks.keys()]
+        masks.pop(Finding.LUNG_OPACITY, None)
+        if shown:
+            masks[Finding.LUNG_OPACITY] = np.logical_or.reduce(shown)
     courses = {
         segment: _course(phantom, DeviceKind(device.value)) for segment, device in zip(COURSES, DEVICES, strict=True)
     }

@@ -58,6 +58,10 @@ LANDMARKS: tuple[Landmark, ...] = (
     Landmark.CENTRAL_VENOUS_CATHETER_TIP,
     Landmark.CARINA,
 )
+#: Findings that are lung opacities, as the labels of CheXpert and MIMIC-CXR have it (Irvin et al., AAAI 2019).
+OPACITIES = frozenset(
+    {Finding.CONSOLIDATION, Finding.EDEMA, Finding.ATELECTASIS, Finding.MASS, Finding.NODULE, Finding.LUNG_OPACITY}
+)
 COURSES: tuple[Segment, ...] = (
     Segment.ENDOTRACHEAL_TUBE,
     Segment.NASOGASTRIC_TUBE,
@@ -82,6 +86,8 @@ def phantom_classes(phantom: Phantom) -> dict[str, float]:
     classes[VIEW_AP] = float(phantom.view is View.AP)
     for finding in phantom.answered:
         classes[finding.value] = float(finding in phantom.findings)
+    if phantom.findings & OPACITIES:
+        classes[Finding.LUNG_OPACITY.value] = 1.0
     for device in DEVICES:
         drawn = [each for each in phantom.devices if each.kind is DeviceKind(device.value)]
         # A device of which nothing lies on the image is not to be seen there.

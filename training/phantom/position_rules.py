@@ -3,7 +3,7 @@
 Called by the files that draw devices: the phantom judges by these what it draws.
 
 Sources, by short name:
-- Goodman 1976, Griscom 1986 and 1987, Yoo 2007: see workers/tube_limits.py, whose limits for adults and children judge
+- Goodman 1976, Griscom 1986 and 1989, Yoo 2007: see workers/tube_limits.py, whose limits for adults and children judge
   endotracheal tubes here too.
 - Mahlon 2007: Mahlon, Yoon, JVIR 18:1106-1110 (CT, 112 adults): superior vena cava 71 mm +- 14 mm long, cavoatrial
   junction 40 mm +- 14 mm below the carina. Song 2015, Br J Anaesth 115:252-257 (524 adults): 54 mm +- 10 mm. Readers

@@ -89,9 +89,10 @@ def _facts(manifest: Manifest) -> Iterator[str]:
 def _good_for(manifest: Manifest) -> Iterator[str]:
     yield "- Trying the node, its results and its worklist, and building on them."
     yield "- Being made anew from other data (`chexnode train regenerate`), and as the first that others must match."
-    decided = [scored.target for scored in manifest.classes if scored.operating_point is not None]
-    if decided:
-        yield f"- On simulated radiographs, deciding: {', '.join(decided)}; the figures below say how well."
+    decided = [str(scored.target) for scored in manifest.classes if scored.operating_point is not None]
+    measured = [target for target in decided if _is_measured(target, manifest)]
+    if measured:
+        yield f"- On simulated radiographs, deciding: {', '.join(measured)}; the figures below say how well."
 
 
 def _not_good_for(manifest: Manifest) -> Iterator[str]:
@@ -103,6 +104,20 @@ def _not_good_for(manifest: Manifest) -> Iterator[str]:
     if not any(scored.target == Acceptance.FRONTAL_CHEST for scored in manifest.classes):
         yield "- Images that are no frontal chest radiograph: it does not notice."
     yield "- Estimating how likely a finding is: no score was calibrated on patients."
+    unmeasured = [
+        str(scored.target)
+        for scored in manifest.classes
+        if scored.operating_point is not None and not _is_measured(str(scored.target), manifest)
+    ]
+    if unmeasured:
+        yield f"- Deciding {', '.join(unmeasured)}: no figure below says how well it does, so nobody knows."
+
+
+def _is_measured(target: str, manifest: Manifest) -> bool:
+    """Whether a figure on frozen cases says how well the class is answered."""
+    # Frozen cases are frontal chests; of what is none the shares that are refused are stated.
+    stated = "other images refused" if target in list(Acceptance) else f"AUROC {target}"
+    return any(metric.name == stated or metric.name.startswith(f"{stated}, ") for metric in manifest.metrics)
 
 
 def _attribution(manifest: Manifest) -> Iterator[str]:

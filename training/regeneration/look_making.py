@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from schemas.bundle import Manifest
 from schemas.errors import BundleMakingError, SourceError
+from training.calibration.device_courses import course_scores, traced_devices
 from training.calibration.fitting import CalibrationPlan, LabelledLogits, calibrated_classes, with_classes
 from training.calibration.reliability import save_reliability
 from training.curation.curate import Curation, curate
@@ -28,7 +29,8 @@ from training.regeneration.recipe import LookRecipe
 from training.regeneration.stages import Stage, Stages
 from training.sources.catalogue import Named, open_folder
 from workers.bundle import LoadedBundle, copy_bundle, load_bundle, normalised, write_bundle
-from workers.networks.network import Network, build_network
+from workers.networks.network import Network, NetworkOutput, build_network
+from workers.placement import Placement
 
 _SELFTEST_IMAGES = 2
 _PHANTOMS = "phantoms"
@@ -47,23 +49,30 @@ class LookMaking:
     given : folders of real sources; those that the recipe does not name are not used
     """
 
+    #: All that training/evaluation/looks.py imports of these packages but the pictures' drawing.
     code_of_evaluation = (
         "training.phantom",
-        "training.evaluation.films",
-        "training.evaluation.reading",
-        "training.evaluation.phantoms",
-        "training.evaluation.refusals",
-        "training.evaluation.looks",
+        "training.examples",
+        "training.evaluation",
         "training.rendering",
-        "training.evaluation.baseline",
-        "training.evaluation.seeing",
         "workers.acceptance",
+        "workers.bars",
+        "workers.bundle",
+        "workers.calibration",
+        "workers.components",
         "workers.interpret",
         "workers.landmark",
+        "workers.line_course",
+        "workers.networks",
+        "workers.output",
         "workers.placement",
         "workers.second_look",
+        "workers.spacing",
         "workers.tube_course",
+        "workers.tube_limits",
         "workers.tube_position",
+        "workers.tubes",
+        "workers.two_looks",
     )
 
     def __init__(self, recipe: LookRecipe, given: Sequence[Named], progress: Progress) -> None:
@@ -102,6 +111,8 @@ class LookMaking:
                 "training.learning.loop",
                 "training.learning.losses",
                 "training.examples.mixture",
+                "training.regeneration.look_manifest",
+                "workers.bundle",
                 "workers.networks",
             ],
         )
@@ -124,9 +135,16 @@ class LookMaking:
             inputs=[*inputs, second],
             part=[recipe.bundle, recipe.population, recipe.calibration, self.data],
             code=[
+                "training.calibration.device_courses",
                 "training.calibration.fitting",
                 "training.calibration.error",
                 "training.calibration.operating_points",
+                "training.evaluation.statistics",
+                "training.regeneration.look_making",
+                "workers.calibration",
+                "workers.line_course",
+                "workers.tube_course",
+                "workers.tubes",
             ],
         )
 
@@ -176,7 +194,13 @@ class LookMaking:
             "examples",
             self._render,
             part=[recipe.phantoms, recipe.network.preprocessing, recipe.network.detail_size],
-            code=["training.phantom", *_EXAMPLE_CODE, "training.examples.phantoms"],
+            code=[
+                "training.phantom",
+                *_EXAMPLE_CODE,
+                "training.examples.phantoms",
+                "training.rendering",
+                "workers.tube_limits",
+            ],
         )
         self._folders[_PHANTOMS] = rendered.folder
         if curation is None:
@@ -291,20 +315,35 @@ class LookMaking:
         copy_bundle(loaded, folder / BUNDLE, with_classes(manifest, classes), DRAFT_CARD)
 
     def _validation(self, bundle: LoadedBundle) -> LabelledLogits:
-        targets = [TARGETS.index(str(scored.target)) for scored in bundle.manifest.classes]
+        manifest = bundle.manifest
+        targets = [TARGETS.index(str(scored.target)) for scored in manifest.classes]
         logits, truth, patients = [], [], []
+        courses: dict[str, list[float]] = {each.presence_target: [] for each in traced_devices(manifest)}
         for name in self._folders:
             examples = self._part(name, _VALIDATION)
             task = self._progress.add_task(f"Validation, {name}", total=len(examples))
             for start in range(0, len(examples), _BATCH):
                 part = examples.rows(slice(start, start + _BATCH))
-                logits.append(_logits(bundle, np.asarray(part.images)))
+                output = _said(bundle, np.asarray(part.images))
+                logits.append(output.logits.double().numpy())
                 truth.append(np.asarray(part.classes)[:, targets])
+                # What fills the input as the film does is placed as the film is.
+                placements = [
+                    Placement.of(bottom - top, right - left, manifest.preprocessing)
+                    for left, top, right, bottom in np.asarray(part.areas).tolist()
+                ]
+                for target, scores in course_scores(output.dense, placements, manifest).items():
+                    courses[target] += scores
                 self._progress.advance(task, len(part))
             kept = self._folders[name] / _VALIDATION / _PATIENTS
             of_part = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else range(len(examples))
             patients += [f"{name} {patient}" for patient in of_part]
-        return LabelledLogits(np.concatenate(logits), np.concatenate(truth), np.array(patients))
+        return LabelledLogits(
+            np.concatenate(logits),
+            np.concatenate(truth),
+            np.array(patients),
+            {target: np.array(scores) for target, scores in courses.items()},
+        )
 
 
 _EXAMPLE_CODE = (
@@ -314,6 +353,7 @@ _EXAMPLE_CODE = (
     "training.examples.store",
     "workers.bars",
     "workers.placement",
+    "workers.tube_limits",
 )
 
 
@@ -334,9 +374,7 @@ def _without_points(manifest: Manifest) -> Manifest:
     return manifest.model_copy(update={"heads": [rated if each is head else each for each in manifest.heads]})
 
 
-def _logits(bundle: LoadedBundle, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _said(bundle: LoadedBundle, images: NDArray[np.uint8]) -> NetworkOutput:
     with torch.inference_mode():
-        logits: NDArray[np.float64] = (
-            bundle.network(normalised(images, bundle.manifest.preprocessing)).logits.double().numpy()
-        )
-    return logits
+        output: NetworkOutput = bundle.network(normalised(images, bundle.manifest.preprocessing))
+    return output

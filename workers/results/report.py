@@ -260,6 +260,9 @@ def _probabilities(study: StudyResult) -> list[str]:
     for image in study.images:
         references += [each.calibration for each in image.findings if each.calibrated]
         references += [each.calibration for each in image.tubes if each.calibrated]
+        # Of a device that is absent no position is given.
+        positions = [each.malposition_calibration for each in image.tubes if each.present]
+        references += [each for each in positions if each is not None and each.real]
     counts: dict[str, list[int]] = {}
     for each in filter(None, references):
         counts.setdefault(each.data, []).append(each.n)

@@ -1,7 +1,9 @@
 """A bundle with two looks is made from phantoms and a folder of radiographs; interrupted, it goes on where it was."""
 
+import ast
 import csv
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from rich.console import Console
 
 from schemas.codes import Finding
 from tests.support.examples import COLUMNS, ROWS, Drawing
+from training.regeneration.look_making import LookMaking
 from training.regeneration.recipe import parse_recipe
 from training.regeneration.regenerate import regenerate
 from workers.bundle import load_bundle, run_selftest
@@ -145,3 +148,32 @@ def test_a_bundle_is_made_from_phantoms_and_radiographs_in_two_attempts(tmp_path
     card = (bundle.folder / "card.md").read_text(encoding="utf-8")
     assert attribution in card and "What it is not good for" in card
     assert made.report.is_file()
+
+
+def _imported(module: str) -> set[str]:
+    """What of workers and training a module imports, itself included, however far away."""
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        spec = find_spec(name)
+        if name in found or spec is None or spec.origin is None:
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(("workers.", "training.")):
+                waiting.append(node.module)
+    return found
+
+
+def test_what_decides_what_is_read_off_frozen_cases_is_in_the_key_of_their_evaluation() -> None:
+    """Or a node that reads tubes otherwise would be judged by figures of the day before."""
+    # What shows a run's progress, draws its pictures or keeps its stages changes no figure.
+    beside = ("training.progress", "training.regeneration", "training.learning.loop")
+    covered = LookMaking.code_of_evaluation
+    missing = [
+        name
+        for name in sorted(_imported("training.evaluation.looks"))
+        if not any(name == each or name.startswith(f"{each}.") for each in (*covered, *beside))
+    ]
+    assert missing == []

@@ -117,6 +117,8 @@ def test_refusals_are_counted_for_all_and_by_what_was_shown() -> None:
     figures = {figure.name: figure for figure in evaluate_refusals(readings)}
     assert figures["other images refused, share"].value == 0.75
     assert figures["hand refused, share"].value == 1.0
+    # Three hands prove little.
+    assert figures["hand refused, share"].low < 0.5
     assert figures["blank refused, share"].n == 1
     assert figures["other images refused for the right reason, share of refused"].value == 1.0
 

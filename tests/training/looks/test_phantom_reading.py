@@ -91,4 +91,7 @@ def test_errors_are_those_of_the_network_in_millimetres_of_the_patient(
     assert reading.devices[Device.ENDOTRACHEAL_TUBE].course_recall > 0.9
     assert reading.dice[Segment.RIGHT_LUNG] > 0.97
     assert reading.truth["endotracheal_tube.presence"] == 1.0
+    # What results state of a device, class and course together: of a course no more than a logit of 6 counts.
+    assert reading.scores["endotracheal_tube.presence"] == pytest.approx(1 / (1 + np.exp(-(_SURE + 6) / 2)))
+    assert reading.scores["endotracheal_tube.malposition"] == pytest.approx(1 / (1 + np.exp(-_SURE)))
     assert CHANNELS[-1] is LANDMARKS[-1] is Landmark.CARINA
