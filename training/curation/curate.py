@@ -300,6 +300,7 @@ def _curated(
         key=sample.key,
         patient=pseudonym(settings, sample.source, sample.patient),
         licence=sample.licence,
+        attribution=sample.attribution,
         sha256=looked.sha256 if looked else None,
         frequencies=looked.frequencies if looked else None,
         rows=looked.rows if looked else None,
@@ -312,5 +313,5 @@ def _curated(
         excluded=reason,
         duplicate_of=original,
         labels=dict(sample.labels),
-        masks=tuple(sample.masks),
+        masks={name: mask.digest() for name, mask in sample.masks.items()},
     )

@@ -23,6 +23,8 @@ class CuratedImage(BaseModel):
     #: Keyed hash of source and patient.
     patient: str
     licence: str
+    #: Whom to name for this image; "" where the source as a whole is named.
+    attribution: str = ""
     #: Of the pixels (training.curation.fingerprint.Fingerprint); None of an image that could not be read.
     sha256: str | None
     #: Of the low frequencies, to find near duplicates of it elsewhere.
@@ -41,8 +43,8 @@ class CuratedImage(BaseModel):
     #: Source and key of the image that it duplicates.
     duplicate_of: str | None = None
     labels: dict[str, float]
-    #: Names of its masks.
-    masks: tuple[str, ...]
+    #: By name the hexadecimal SHA-256 of what each mask is made from.
+    masks: dict[str, str]
 
 
 def write_manifest(folder: Path, images: Iterable[CuratedImage]) -> str:

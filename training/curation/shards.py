@@ -53,6 +53,7 @@ class _Entry(_Document):
     key: str
     patient: str
     licence: str
+    attribution: str
     labels: dict[str, float]
     view: View | None
     age_years: float | None
@@ -180,6 +181,7 @@ def _files(sample: Sample, split: Split, curation: Curation, size: int) -> dict[
         key=sample.key,
         patient=pseudonym(curation.settings, sample.source, sample.patient),
         licence=sample.licence,
+        attribution=sample.attribution,
         labels=dict(sample.labels),
         view=sample.view,
         age_years=sample.age_years,
@@ -234,6 +236,7 @@ def _sample(files: dict[str, bytes]) -> Sample:
         key=entry.key,
         patient=entry.patient,
         licence=entry.licence,
+        attribution=entry.attribution,
         read=partial(_image, files["png"]),
         labels=entry.labels,
         view=entry.view,

@@ -1,6 +1,6 @@
 """Fills a folder of examples by two processes; what a killed run has done is not done again.
 
-Called by training/example_sources.py for phantoms and for radiographs.
+Called by training/examples/radiographs.py for phantoms and for radiographs.
 """
 
 from concurrent.futures import as_completed

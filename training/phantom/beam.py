@@ -64,8 +64,8 @@ def draw_exposure(rng: np.random.Generator, ranges: DetectorRanges, age_years: f
     """Children are exposed at a lower tube voltage, so their bones show more, and scatter less."""
     adult = min(1.0, age_years / 16)
     return Exposure(
-        dose=10 ** rng.uniform(*ranges.dose),
+        dose=10 ** ranges.dose.at(rng.random()),
         scatter=rng.uniform(*ranges.scatter) * (0.5 + 0.5 * adult),
-        blur_mm=rng.uniform(*ranges.blur_mm),
+        blur_mm=ranges.blur_mm.at(rng.random()),
         hardness=rng.uniform(*ranges.hardness) * (0.45 + 0.55 * adult),
     )

@@ -17,7 +17,7 @@ from training.phantom.courses import (
     trachea_radius_mm,
 )
 from training.phantom.courses import Side as Side
-from training.phantom.families import BodyRanges, Range
+from training.phantom.families import BodyRanges, Range, Wings
 from training.phantom.shapes import LungShape, TorsoShape, half_depth
 from training.phantom.truth import View
 
@@ -204,7 +204,6 @@ def draw_body(
     )
 
 
-def _draw(rng: np.random.Generator, limits: Range) -> float:
+def _draw(rng: np.random.Generator, limits: Range | Wings) -> float:
     """Normal within limits: two standard deviations reach them."""
-    middle, half = 0.5 * (limits.low + limits.high), 0.5 * (limits.high - limits.low)
-    return float(np.clip(rng.normal(middle, 0.5 * half), limits.low, limits.high))
+    return limits.at(float(np.clip(rng.normal(0.5, 0.25), 0, 1)))

@@ -1,6 +1,7 @@
 """The two families of phantoms side by side, as data: what is trained on, and what only ever tests.
 
-Called by body.py and whoever draws appearance: each takes the ranges of its family.
+Called by body.py and whoever draws appearance: each takes the ranges of its family. Every frozen patient lies outside
+of the training family by girth, every frozen detector by dose and by blur; other ranges of the two overlap.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,24 @@ class Range(NamedTuple):
     low: float
     high: float
 
+    def at(self, share: float) -> float:
+        """The value that `share` (0..1) of the range lies below."""
+        return self.low + (self.high - self.low) * share
+
+
+class Wings(NamedTuple):
+    """What lies on both sides of the training family's range, which itself is left out."""
+
+    below: Range
+    above: Range
+
+    def at(self, share: float) -> float:
+        """The value that `share` (0..1) of both lengths together lies below."""
+        first = self.below.high - self.below.low
+        second = self.above.high - self.above.low
+        along = share * (first + second)
+        return self.below.low + along if along <= first else self.above.low + (along - first)
+
 
 @dataclass(frozen=True)
 class BodyRanges:
@@ -22,7 +41,7 @@ class BodyRanges:
     children: float
     #: Length and perimeter of the thorax relative to the mean of age and sex.
     stature: Range
-    girth: Range
+    girth: Range | Wings
     #: Depth over width relative to the mean of the age.
     roundness: Range
     #: Subcutaneous fat at the flank, mm.
@@ -46,7 +65,7 @@ BODIES = {
     Family.FROZEN: BodyRanges(
         children=0.22,
         stature=Range(0.86, 1.07),
-        girth=Range(0.94, 1.18),
+        girth=Wings(Range(0.78, 0.87), Range(1.13, 1.26)),
         roundness=Range(0.94, 1.24),
         fat_mm=Range(14, 60),
         inspiration=Range(0.1, 0.85),
@@ -63,11 +82,11 @@ class DetectorRanges:
     upright_distance_mm: Range
     bedside_distance_mm: Range
     #: log10 of quanta per mm2 without a patient, weighted by their energy.
-    dose: Range
+    dose: Range | Wings
     #: Scattered over primary radiation behind the mean patient: with a grid little, at the bedside more.
     scatter: Range
     #: Blur of the detector, standard deviation in mm.
-    blur_mm: Range
+    blur_mm: Range | Wings
     #: Share of the higher energies: a harder beam shows less bone.
     hardness: Range
 
@@ -84,9 +103,9 @@ DETECTORS = {
     Family.FROZEN: DetectorRanges(
         upright_distance_mm=Range(1500, 2000),
         bedside_distance_mm=Range(1000, 1250),
-        dose=Range(4.7, 5.6),
+        dose=Wings(Range(4.6, 5.15), Range(6.25, 6.6)),
         scatter=Range(0.45, 1.4),
-        blur_mm=Range(0.18, 0.40),
+        blur_mm=Wings(Range(0.02, 0.07), Range(0.28, 0.42)),
         hardness=Range(0.50, 0.80),
     ),
 }

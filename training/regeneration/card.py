@@ -126,7 +126,8 @@ def _attribution(manifest: Manifest) -> Iterator[str]:
         return
     yield "### Attribution"
     yield ""
-    yield "Radiographs of these sources were learned from; none of them is in this bundle."
+    yield "Radiographs of these sources were learned from; none of them is in this bundle. Where a licence asks to name"
+    yield "authors, each article is named by its DOI or its page, on which its authors are."
     yield ""
     for source in sources:
         yield f"- {source}"

@@ -14,6 +14,7 @@ from schemas.errors import BundleMakingError, SourceError
 from training.calibration.device_courses import course_scores, traced_devices
 from training.calibration.fitting import CalibrationPlan, LabelledLogits, calibrated_classes, with_classes
 from training.calibration.reliability import save_reliability
+from training.curation.attribution import attributions
 from training.curation.curate import Curation, curate
 from training.evaluation.cases import Cases
 from training.evaluation.looks import evaluate_looks, read_cases
@@ -51,6 +52,7 @@ class LookMaking:
 
     #: All that training/evaluation/looks.py imports of these packages but the pictures' drawing.
     code_of_evaluation = (
+        "training.curation.burned_in",
         "training.phantom",
         "training.examples",
         "training.evaluation",
@@ -83,7 +85,7 @@ class LookMaking:
         self._weights = {each.name: weights[_wanted(each)] for each in self._given}
         #: Folders of examples by part: phantoms, then sources.
         self._folders: dict[str, Path] = {}
-        #: Of each source that is used: images, licences, where it is described.
+        #: Of each source that is used: images, licences, where it is described; then each article that images are from.
         self.attribution: list[str] = []
 
     @property
@@ -160,6 +162,11 @@ class LookMaking:
         table = self._recipe.evaluation
         return range(table.first_seed, table.first_seed + table.count)
 
+    @property
+    def _corners(self) -> float | None:
+        """Beside radiographs, phantoms are treated as they are."""
+        return self._recipe.curation.corners if self._given else None
+
     def _curate(self, stages: Stages) -> Curation | None:
         missing = [each.source for each in self._recipe.sources if each.source not in map(_wanted, self._given)]
         if missing:
@@ -181,11 +188,7 @@ class LookMaking:
         curation = curate(sources, self._recipe.curation, stage.folder, self._progress)
         used = [image for image in curation.images if image.split in ("train", "val")]
         for source in sources:
-            of_source = [image for image in used if image.source == source.name]
-            licences = ", ".join(sorted({image.licence for image in of_source if image.licence}))
-            self.attribution.append(
-                f"{source.name}: {len(of_source)} images, {licences or 'licence not stated'}; {source.document}"
-            )
+            self.attribution.extend(attributions(source, used))
         return curation
 
     def _examples(self, stages: Stages, curation: Curation | None) -> list[Stage]:
@@ -193,8 +196,9 @@ class LookMaking:
         rendered = stages.make(
             "examples",
             self._render,
-            part=[recipe.phantoms, recipe.network.preprocessing, recipe.network.detail_size],
+            part=[recipe.phantoms, recipe.network.preprocessing, recipe.network.detail_size, self._corners],
             code=[
+                "training.curation.burned_in",
                 "training.phantom",
                 *_EXAMPLE_CODE,
                 "training.examples.phantoms",
@@ -218,11 +222,11 @@ class LookMaking:
 
     def _render(self, folder: Path) -> None:
         table = self._recipe.phantoms
-        for name, first, count in (
-            (_TRAINING, table.first_seed, table.training),
-            (_VALIDATION, table.first_seed + table.training, table.validation),
-        ):
-            render_examples(PhantomMaker(first), count, folder / name, self._recipe.placing, self._progress)
+        learned = PhantomMaker(table.first_seed, corners=self._corners)
+        # Operating points are chosen on films as a node receives them.
+        validation = PhantomMaker(table.first_seed + table.training)
+        for name, maker, count in ((_TRAINING, learned, table.training), (_VALIDATION, validation, table.validation)):
+            render_examples(maker, count, folder / name, self._recipe.placing, self._progress)
 
     def _read(self, curation: Curation, folder: Path) -> None:
         for part, chosen in ((_TRAINING, curation.part("train")), (_VALIDATION, curation.part("val"))):

@@ -91,8 +91,16 @@ class CovidChestxray:
             view=view,
             age_years=age_years(row.get("age", "")),
             sex=sex_of(row.get("sex", "")),
+            attribution=_attribution(row),
             masks=masks,
         )
+
+
+def _attribution(row: Mapping[str, str]) -> str:
+    """The article that the image is from; whoever wrote it is named there, the table has no authors."""
+    doi, url = row.get("doi", "").strip(), row.get("url", "").strip()
+    article = f"https://doi.org/{doi.removeprefix('https://doi.org/')}" if doi else url
+    return f"{article}, {row['license'] or 'licence not stated'}" if article else ""
 
 
 def _labels(finding: str) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Masks of a data source: files, boxes, arrays. Made by the adapters, read by training."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,9 @@ class FileMask:
             inside |= _read(path, rows, columns)
         return inside
 
+    def digest(self) -> str:
+        return _digest(*map(_content, self.paths))
+
 
 @dataclass(frozen=True)
 class LungMask:
@@ -43,6 +47,9 @@ class LungMask:
         lungs.sort(key=_centre_column)
         return lungs[0 if self.right else 1]
 
+    def digest(self) -> str:
+        return _digest(repr(self.right).encode(), *map(_content, self.paths))
+
 
 @dataclass(frozen=True)
 class BoxMask:
@@ -56,6 +63,9 @@ class BoxMask:
             inside[round(top * rows) : round(bottom * rows), round(left * columns) : round(right * columns)] = True
         return inside
 
+    def digest(self) -> str:
+        return _digest(repr(self.boxes).encode())
+
 
 @dataclass(frozen=True, eq=False)
 class ArrayMask:
@@ -65,6 +75,9 @@ class ArrayMask:
 
     def read(self, rows: int, columns: int) -> NDArray[np.bool_]:
         return _resized(self.inside, rows, columns)
+
+    def digest(self) -> str:
+        return _digest(repr(self.inside.shape).encode(), np.packbits(self.inside).tobytes())
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +98,16 @@ def lung_sides(lungs: NDArray[np.bool_]) -> LungSides | None:
         return None
     first, second = sorted((labels == index for index in large), key=_centre_column)
     return LungSides(right=first, left=second)
+
+
+def _digest(*parts: bytes) -> str:
+    """Hexadecimal SHA-256; which bytes belong to which part matters."""
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    """Of the file; an absent one is told when its mask is read."""
+    return path.read_bytes() if path.is_file() else b""
 
 
 def _read(path: Path, rows: int, columns: int) -> NDArray[np.bool_]:

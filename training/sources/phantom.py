@@ -66,9 +66,16 @@ class _DrawnMask:
     what: Structure | Finding
 
     def read(self, rows: int, columns: int) -> NDArray[np.bool_]:
+        return self._drawn().read(rows, columns)
+
+    def digest(self) -> str:
+        return self._drawn().digest()
+
+    def _drawn(self) -> ArrayMask:
         phantom = self.draw()
-        inside = phantom.masks[self.what] if isinstance(self.what, Structure) else phantom.finding_masks[self.what]
-        return ArrayMask(inside).read(rows, columns)
+        return ArrayMask(
+            phantom.masks[self.what] if isinstance(self.what, Structure) else phantom.finding_masks[self.what]
+        )
 
 
 @lru_cache(maxsize=2)

@@ -25,6 +25,9 @@ class Mask(Protocol):
     def read(self, rows: int, columns: int) -> NDArray[np.bool_]:
         """The mask at the size of its image, bool [rows, columns]; raises SourceError when it cannot be read."""
 
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of what it is made from: another outline has another one."""
+
 
 @dataclass(frozen=True, eq=False)
 class Course:
@@ -58,6 +61,8 @@ class Sample:
     view: View | None = None
     age_years: float | None = None
     sex: Sex | None = None
+    #: Whom to name for this image, with its licence; "" where the source as a whole is named.
+    attribution: str = ""
     #: As the publisher splits.
     split: Split | None = None
     #: By structure: "right_lung", "left_lung" (of the patient), "lungs" (both, not told apart), "heart", a device, or a

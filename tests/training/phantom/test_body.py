@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from training.phantom.beam import draw_exposure
 from training.phantom.body import Body, draw_body
 from training.phantom.families import BODIES, DETECTORS, VENDORS
 from training.phantom.shapes import half_depth, lateral_border
@@ -62,6 +63,31 @@ def test_the_cavoatrial_junction_lies_about_4_cm_below_the_carina_of_an_adult() 
 def test_patients_of_the_frozen_family_are_stouter() -> None:
     widths = [np.mean([body.torso.half_width for body in _bodies(50, 30, family)]) for family in Family]
     assert widths[1] > 1.03 * widths[0]
+
+
+def test_every_frozen_patient_and_detector_lies_outside_of_what_is_learned_from_on_either_side() -> None:
+    girth, dose, blur = (
+        BODIES[Family.TRAINING].girth,
+        DETECTORS[Family.TRAINING].dose,
+        DETECTORS[Family.TRAINING].blur_mm,
+    )
+    exposures = [draw_exposure(np.random.default_rng(seed), DETECTORS[Family.FROZEN]) for seed in range(300)]
+    frozen = (
+        [_relative_girth(body) for body in _bodies(40, 300, Family.FROZEN)],
+        [np.log10(exposure.dose) for exposure in exposures],
+        [exposure.blur_mm for exposure in exposures],
+    )
+    for learned, values in zip((girth, dose, blur), np.array(frozen), strict=True):
+        below, above = values < learned.at(0), values > learned.at(1)
+        assert (below | above).all() and min(below.sum(), above.sum()) > 30
+    learned_girths = [_relative_girth(body) for body in _bodies(40, 300)]
+    assert girth.at(0) - 1e-9 <= min(learned_girths) and max(learned_girths) <= girth.at(1) + 1e-9
+
+
+def _relative_girth(adult: Body) -> float:
+    """Fat moves the middle forward by a tenth of what it adds to the flank; without it only girth is left."""
+    girth = (adult.torso.centre_z + 0.1 * adult.torso.half_width) / (6 + 0.1 * (139 + 20))
+    return float(girth / (0.94 if adult.sex == "F" else 1))
 
 
 def test_no_vendor_and_no_range_serves_both_families() -> None:

@@ -21,6 +21,7 @@ from training.curation.orientation import orientation_faults
 from training.curation.quality import is_clean
 from training.curation.settings import CurationSettings
 from training.curation.split import Member, SplitShares, place
+from training.sources.catalogue import open_folder, parse
 from training.sources.folder import Folder
 
 _HALVES = CurationSettings(shares=SplitShares(val=0.2, test=0.4))
@@ -99,6 +100,23 @@ def test_one_film_in_other_clothes_is_found_and_another_patient_is_not() -> None
     assert {(pair.first, pair.second) for pair in pairs if pair.first == 0} == {(0, other) for other in range(1, 6)}
     assert [pair for pair in pairs if pair.exact] == [pair for pair in pairs if (pair.first, pair.second) == (0, 1)]
     assert all(pair.second < 6 for pair in pairs)
+
+
+def test_another_outline_of_the_same_film_is_another_curation(tmp_path: Path) -> None:
+    """Or stages that learned from the outlines would be taken for up to date."""
+    root = layouts.montgomery(tmp_path / "in")
+
+    def digest(name: str) -> str:
+        with Progress(disable=True) as progress:
+            return curate([open_folder(parse(f"montgomery={root}"))], _HALVES, tmp_path / name, progress).digest
+
+    before = digest("one")
+    assert digest("two") == before
+    mask = next(path for path in sorted(root.rglob("*.png")) if "mask" in str(path).lower())
+    outline = np.asarray(Image.open(mask).convert("L")).copy()
+    outline[: len(outline) // 2] = 0
+    Image.fromarray(outline).save(mask)
+    assert digest("one") != before
 
 
 def test_the_manifest_says_of_every_image_what_became_of_it_and_names_no_patient(tmp_path: Path) -> None:

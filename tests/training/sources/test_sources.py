@@ -6,10 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.progress import Progress
 
 from schemas.codes import TubePosition
 from schemas.errors import PixelDataError, SourceError
 from tests.training.sources import layouts
+from training.curation.attribution import attributions
+from training.curation.curate import curate
+from training.curation.settings import CurationSettings
 from training.sources.catalogue import FOLDERS, every_kind, open_folder, parse
 from training.sources.images import read_image
 from training.sources.source import Sample, Source
@@ -101,6 +105,31 @@ def test_covid_chestxray_keeps_patients_without_number_apart_and_says_nothing_wh
     assert samples["b"].labels["normal"] == 1 and "endotracheal_tube.presence" not in samples["b"].labels
     assert set(samples["c"].labels) == {"view.pa", "view.ap", "view.lateral"} and samples["c"].view == "LL"
     assert len({sample.patient for sample in samples.values()}) == 3
+
+
+def test_images_out_of_articles_name_their_article_and_its_licence(tmp_path: Path) -> None:
+    root = tmp_path / "covid"
+    layouts.covid_chestxray(root)
+    (root / "metadata.csv").write_text(
+        "patientid,finding,view,modality,folder,filename,license,doi,url\n"
+        "1,No Finding,PA,X-ray,images,a.jpg,CC BY 3.0,10.1000/a,https://example.org/a\n"
+        "2,No Finding,PA,X-ray,images,b.png,CC BY 3.0,,https://example.org/b\n"
+        "3,No Finding,PA,X-ray,images,c.png,CC BY 3.0,,\n"
+    )
+    source = open_folder(parse(f"covid-chestxray={root}"))
+    samples = _by_key(source)
+    assert [samples[key].attribution for key in "abc"] == [
+        "https://doi.org/10.1000/a, CC BY 3.0",
+        "https://example.org/b, CC BY 3.0",
+        "",
+    ]
+    with Progress(disable=True) as progress:
+        made = curate([source], CurationSettings(), tmp_path / "out", progress)
+    assert attributions(source, [*made.images, *made.images]) == [
+        f"covid-chestxray: 6 images, CC BY 3.0; {source.document}",
+        "covid-chestxray: https://doi.org/10.1000/a, CC BY 3.0",
+        "covid-chestxray: https://example.org/b, CC BY 3.0",
+    ]
 
 
 def test_covidx_keeps_the_patients_of_different_origins_apart(tmp_path: Path) -> None:
