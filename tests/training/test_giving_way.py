@@ -7,8 +7,9 @@ from pathlib import Path
 
 from tests.support.processes import wait_for
 
-BURN = "while True: pass"
-TRAIN = f"from training.giving_way import give_way\ngive_way()\n{BURN}"
+#: Until the test is over, also when it is killed.
+BURN = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
+TRAIN = f"from training.runs.giving_way import give_way\ngive_way()\n{BURN}"
 #: CPU time that the other one gets before it is compared.
 SECONDS = 2.0
 

@@ -41,7 +41,7 @@ class EvaluationReport(BaseModel):
 def evaluate_bundle(bundle: LoadedBundle, seeds: Sequence[int], cache: Path, console: Console) -> EvaluationReport:
     """Figures on the phantoms `seeds`; the baseline is fitted on as many phantoms of the bundle's training pool.
 
-    A bundle of `training.look_making` is evaluated on the frozen family, which no seed of its training belongs to.
+    A bundle with two looks is evaluated on the frozen family, which no seed of its training belongs to.
     Raises BundleError when the bundle answers other questions than phantoms have truth for, or when a seed was
     trained on.
     """

@@ -1,6 +1,6 @@
 """Examples to learn from, as arrays in a folder: phantoms and radiographs alike, as the model sees them.
 
-Written by training/example_rendering.py and training/example_reading.py, drawn from by training/examples/mixture.py.
+Written by filling.py, drawn from by mixture.py.
 """
 
 from collections.abc import Sequence

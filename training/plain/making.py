@@ -35,7 +35,7 @@ _SELFTEST_IMAGES = 2
 class PhantomMaking:
     """A recipe whose data is the first phantom."""
 
-    data = "simulated chest radiographs (training/plain_phantom); no patient data"
+    data = "simulated chest radiographs (training/plain/phantom); no patient data"
     attribution = ()
     code_of_evaluation = (
         "training.plain.phantom",
