@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 #: A landmark is located when the heat map's peak (sigmoid, 0..1) reaches this. A heat map of an uncertain landmark is
 #: low and wide; a wrong point is worse than none, because a distance would be read off it.
 LOCATED_FROM = 0.3
+#: The logit of "surely not": what cells beside the image are set to before anything is located.
+NOWHERE = np.float32(-20.0)
 #: Cells around the peak that the centroid looks at.
 _RADIUS = 4
 

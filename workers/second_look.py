@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from schemas.bundle import Manifest, SecondLookHead
 from schemas.codes import Landmark
 from schemas.preprocessing import Fit, Preprocessing
-from workers.landmark import locate
+from workers.landmark import NOWHERE, locate
 from workers.output import Closer
 from workers.placement import Placement, Points
 
@@ -23,8 +23,6 @@ from workers.placement import Placement, Points
 _HALF_APART = 0.2
 #: Tip and carina that are farther apart than this share of the crop do not fit into one.
 _FARTHEST_APART = 0.9
-#: The logit of "surely not": what cells beside the image are set to before anything is located.
-_NOWHERE = np.float32(-20.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +114,7 @@ def crop_for(dense: NDArray[np.floating], manifest: Manifest, detail: Placement)
     for landmark in (Landmark.ENDOTRACHEAL_TUBE_TIP, Landmark.CARINA):
         peak = None
         if landmark in manifest.channels:
-            heat = np.where(inside, dense[manifest.channels.index(landmark)], _NOWHERE)
+            heat = np.where(inside, dense[manifest.channels.index(landmark)], NOWHERE)
             # An output that holds NaN is refused later, for the reason that it does.
             peak = locate(heat, manifest.dense.stride) if np.isfinite(heat).all() else None
         found.append(None if peak is None else detail.to_model(first.to_image(np.array([[peak.x, peak.y]])))[0])

@@ -14,7 +14,7 @@ from schemas.bundle import Calibration, Manifest, ScoredClass
 from schemas.codes import Device, DistanceBasis, Landmark, Segment
 from schemas.result import Point, TipToCarina, TubeResult
 from workers.calibration import calibration_reference
-from workers.landmark import locate, sigmoid
+from workers.landmark import NOWHERE, locate, sigmoid
 from workers.line_course import trace_line
 from workers.placement import Placement
 from workers.spacing import Spacing
@@ -22,8 +22,6 @@ from workers.tube_course import TubeCourse, trace_tube
 from workers.tube_position import PositionJudgement, position_by_class, tube_position
 from workers.two_looks import CloserTube, TubePoints, doubted, refined
 
-#: The logit of "surely not": what cells beside the image are set to before anything is located.
-_NOWHERE = np.float32(-20.0)
 #: The course's logit weighs no more than this when presence is read from class and course together: a line that is
 #: plain to see, but of another kind, does not outvote a class head that is sure.
 _SURE = 6.0
@@ -44,7 +42,7 @@ class Maps:
         if channel not in self.logits:
             return None
         logits = self.logits[channel]
-        return np.where(self.placement.cells_on_image(logits.shape), logits, _NOWHERE)
+        return np.where(self.placement.cells_on_image(logits.shape), logits, NOWHERE)
 
     def to_image(self, points: object) -> list[Point]:
         """Model points [N, 2] as image points; a centroid of a cell at the border stays on what the model sees."""
@@ -180,7 +178,7 @@ def _traced(device: Device, maps: Maps) -> TubeCourse | None:
     known = course if course is not None else tip
     if known is None:
         return None
-    nothing = np.full_like(known, _NOWHERE)
+    nothing = np.full_like(known, NOWHERE)
     # In the trachea a line runs down the film: what runs across it is another one.
     trace = trace_tube if device is Device.ENDOTRACHEAL_TUBE else trace_line
     return trace(nothing if course is None else course, nothing if tip is None else tip, maps.stride)

@@ -12,7 +12,7 @@ from schemas.bundle import Manifest, SecondLookHead
 from schemas.codes import Landmark, Segment, TubePosition
 from schemas.errors import BundleError
 from schemas.result import Point
-from workers.landmark import locate
+from workers.landmark import NOWHERE, locate
 from workers.output import Closer
 from workers.placement import Placement, Points
 from workers.second_look import Crop, detail_preprocessing
@@ -22,8 +22,6 @@ from workers.tube_position import PositionJudgement
 #: Points of the two looks that are farther apart than this share of the crop (20 mm of 128) are not the same: then one
 #: of them is wrong, and nobody knows which.
 _FARTHEST_APART = 0.16
-#: The logit of "surely not": what cells beside the image are set to before anything is located.
-_NOWHERE = np.float32(-20.0)
 
 
 @dataclass(frozen=True)
@@ -117,8 +115,8 @@ def _maps(
     on_image = np.logical_and.outer(inside[0], inside[1])
     wanted = (Segment.ENDOTRACHEAL_TUBE, Landmark.ENDOTRACHEAL_TUBE_TIP, Landmark.CARINA)
     logits = dict(zip(head.channels, closer.dense.astype(np.float32), strict=True))
-    nothing = np.full((cells, cells), _NOWHERE)
-    return {each: np.where(on_image, logits.get(each, nothing), _NOWHERE) for each in wanted}
+    nothing = np.full((cells, cells), NOWHERE)
+    return {each: np.where(on_image, logits.get(each, nothing), NOWHERE) for each in wanted}
 
 
 def _joined(first: list[Point], closer: list[Point], tip: Point) -> list[Point]:
