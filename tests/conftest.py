@@ -23,6 +23,15 @@ class Mode:
     broker_url: Callable[[], str]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side, those of one file, and all of one mode, stay together: they share what they start."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        mode = callspec.params.get("mode") if callspec else None
+        item.add_marker(pytest.mark.xdist_group(mode or item.location[0]))
+
+
 @pytest.fixture(scope="session")
 def chromium_browser() -> Iterator[Browser]:
     """One headless Chromium for the whole run; each test takes contexts of its own."""

@@ -1,6 +1,7 @@
 """Processes that tests start and stop, and waiting for conditions (never for luck)."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -13,11 +14,21 @@ T = TypeVar("T")
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on at present."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port that nobody listens on at present.
+
+    Not one that the system gives: until it is used, the system may give it to somebody's outgoing connection. Tests
+    that run side by side choose from ranges of their own.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 20_000 + 2_000 * (worker % 6)
+    for port in random.sample(range(first, first + 2_000), 2_000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError(f"no TCP port from {first} on is free")
 
 
 def free_ports() -> dict[str, str]:
