@@ -47,18 +47,8 @@ class ReadState(StrEnum):
     READ = "read"
 
 
-class Role(StrEnum):
-    """What an account may do; each role includes the ones before it."""
-
-    #: See the worklist, the studies and the viewer; mark studies.
-    READER = "reader"
-    #: Run the checks.
-    OPERATOR = "operator"
-    #: See the access log.
-    ADMIN = "admin"
-
-
-def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
+def one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
+    """Constraint: the column holds one of the enumeration's values."""
     allowed = ", ".join(f"'{value.value}'" for value in values)
     return CheckConstraint(f"{column} IN ({allowed})", name=column)
 
@@ -126,7 +116,7 @@ class Bundle(Base):
     activated_at: Mapped[float | None] = mapped_column(Double)
 
     __table_args__ = (
-        _one_of("state", BundleState),
+        one_of("state", BundleState),
         # Two operators who activate two versions at the same moment: the database lets one of them win.
         Index(
             "ix_bundle_active",
@@ -168,7 +158,7 @@ class TrainingRun(Work, Base):
 
     __table_args__ = (
         Index("ix_training_run_claim", "state", "priority", "due_at"),
-        _one_of("state", WorkState),
+        one_of("state", WorkState),
     )
 
 
@@ -214,9 +204,9 @@ class Study(Base):
     series: Mapped[list["Series"]] = relationship(back_populates="study")
 
     __table_args__ = (
-        _one_of("urgency", Urgency),
-        _one_of("order_priority", OrderPriority),
-        _one_of("read_state", ReadState),
+        one_of("urgency", Urgency),
+        one_of("order_priority", OrderPriority),
+        one_of("read_state", ReadState),
     )
 
 
@@ -266,7 +256,7 @@ class Instance(Base):
 
     series: Mapped[Series] = relationship(back_populates="instances")
 
-    __table_args__ = (_one_of("order_priority", OrderPriority),)
+    __table_args__ = (one_of("order_priority", OrderPriority),)
 
 
 class Reception(Base):
@@ -284,7 +274,7 @@ class Reception(Base):
     outcome: Mapped[str] = mapped_column(String(16))
     detail: Mapped[str] = mapped_column(Text, default="")
 
-    __table_args__ = (_one_of("outcome", Outcome),)
+    __table_args__ = (one_of("outcome", Outcome),)
 
 
 class Inference(Work, Base):
@@ -312,7 +302,7 @@ class Inference(Work, Base):
     __table_args__ = (
         UniqueConstraint("pixel_digest", "bundle_digest"),
         Index("ix_inference_claim", "state", "priority", "due_at"),
-        _one_of("state", WorkState),
+        one_of("state", WorkState),
     )
 
 
@@ -342,7 +332,7 @@ class Result(Work, Base):
     __table_args__ = (
         UniqueConstraint("study_id", "bundle_name", "version"),
         Index("ix_result_claim", "state", "priority", "due_at"),
-        _one_of("state", WorkState),
+        one_of("state", WorkState),
     )
 
 
@@ -390,7 +380,7 @@ class Picture(Work, Base):
 
     __table_args__ = (
         Index("ix_picture_claim", "state", "priority", "due_at"),
-        _one_of("state", WorkState),
+        one_of("state", WorkState),
     )
 
 
@@ -411,7 +401,7 @@ class StoredObject(Base):
     sha256: Mapped[str | None] = mapped_column(String(64))
     size_bytes: Mapped[int | None] = mapped_column()
 
-    __table_args__ = (_one_of("kind", ResultObject),)
+    __table_args__ = (one_of("kind", ResultObject),)
 
 
 class Tracking(Base):
@@ -448,7 +438,7 @@ class Delivery(Work, Base):
     __table_args__ = (
         UniqueConstraint("object_id", "destination"),
         Index("ix_delivery_claim", "destination", "state", "priority", "due_at"),
-        _one_of("state", WorkState),
+        one_of("state", WorkState),
     )
 
 
@@ -482,52 +472,3 @@ class ServedBundle(Base):
     since: Mapped[float] = mapped_column(Double)
 
     __table_args__ = (UniqueConstraint("process_id", "bundle_digest"),)
-
-
-class Account(Base):
-    """Somebody who may use the page (`chexnode user`)."""
-
-    __tablename__ = "account"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(64), unique=True)
-    role: Mapped[str] = mapped_column(String(16))
-    #: argon2id, in the PHC string format with its parameters.
-    password_hash: Mapped[str] = mapped_column(Text)
-    created_at: Mapped[float] = mapped_column(Double)
-
-    __table_args__ = (_one_of("role", Role),)
-
-
-class LoginSession(Base):
-    """A login on the page. Neither the cookie nor the token of its forms can be read from here."""
-
-    __tablename__ = "login_session"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    account_id: Mapped[int] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), index=True)
-    #: SHA-256 of the cookie's secret.
-    token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
-    created_at: Mapped[float] = mapped_column(Double)
-    #: Last request, to the minute.
-    seen_at: Mapped[float] = mapped_column(Double)
-
-    account: Mapped[Account] = relationship()
-
-
-class AccessEntry(Base):
-    """The access log: who logged in, saw or marked what, and who was refused."""
-
-    __tablename__ = "access_entry"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    at: Mapped[float] = mapped_column(Double, index=True)
-    #: Account name; "" for this host without accounts. Of a failed login the name that was given.
-    account: Mapped[str] = mapped_column(String(64))
-    address: Mapped[str] = mapped_column(String(64))
-    #: login, login_failed, logout, account, worklist, study, state, viewer, refused.
-    action: Mapped[str] = mapped_column(String(16))
-    study_instance_uid: Mapped[str] = mapped_column(String(64), default="", index=True)
-    detail: Mapped[str] = mapped_column(Text, default="")
-
-    __table_args__ = (Index("ix_access_entry_failed_logins", "action", "at"),)

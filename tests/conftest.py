@@ -25,7 +25,7 @@ class Mode:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those of one file, and all of one mode, stay together: they share what they start."""
+    """Of tests that run side by side, those of one file, and all of one mode, stay together: they share peers."""
     for item in items:
         callspec = getattr(item, "callspec", None)
         mode = callspec.params.get("mode") if callspec else None

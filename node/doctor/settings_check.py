@@ -14,9 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from node.doctor.reach_ledger import LedgerUnavailableError, reach_ledger
 from node.doctor.verdict import Finding, Judge, Subject, Verdict, failed, ok, skipped, warning
+from schemas.account_tables import Account
 from schemas.errors import SettingsError
 from schemas.settings import SETTINGS_VARIABLE, OrthancDestination, Settings, load_settings, settings_file
-from schemas.tables import Account
 
 _PREFIX = "CHEXNODE_"
 #: Variables that are no options of the settings.

@@ -17,7 +17,7 @@ from node.ledger import now
 from node.page.context import Page, page_of
 from node.page.rendering import render
 from node.page.visitor import Admin, Visitor
-from schemas.tables import AccessEntry
+from schemas.account_tables import AccessEntry
 
 router = APIRouter()
 

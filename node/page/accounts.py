@@ -14,8 +14,8 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from node.ledger import Ledger, now
+from schemas.account_tables import Account, LoginSession, Role
 from schemas.errors import AccountError
-from schemas.tables import Account, LoginSession, Role
 
 #: OWASP ASVS 5.0, 6.2.1 asks for 8 and recommends 15; there is no second factor here, and nothing else to type.
 MINIMUM_LENGTH = 12

@@ -15,8 +15,8 @@ from node.ledger import now
 from node.page import access_log, accounts
 from node.page.addresses import origin_of_attempts
 from node.page.context import Page
+from schemas.account_tables import AccessEntry, Account
 from schemas.errors import LoginFailedError, PageBusyError, TooManyLoginsError
-from schemas.tables import AccessEntry, Account
 
 log = structlog.get_logger()
 

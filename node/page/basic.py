@@ -21,8 +21,8 @@ from node.page import access_log, accounts
 from node.page.attempts import Attempts
 from node.page.context import Page
 from node.page.visitor import Visitor
+from schemas.account_tables import AccessEntry, Account, Role
 from schemas.errors import LoginFailedError
-from schemas.tables import AccessEntry, Account, Role
 
 _CACHE_SECONDS = 60.0
 _CACHE_SIZE = 256

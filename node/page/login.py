@@ -14,8 +14,8 @@ from node.page.context import page_of
 from node.page.problems import LOGIN_PATH, safe_path
 from node.page.rendering import render
 from node.page.visitor import Reader, Visitor, visitor_of
+from schemas.account_tables import Account, Role
 from schemas.errors import ChexnodeError, LoginFailedError, TooManyLoginsError
-from schemas.tables import Account, Role
 
 log = structlog.get_logger()
 

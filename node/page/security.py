@@ -26,8 +26,8 @@ from node.page.headers import is_static, protecting
 from node.page.notice import NoticeBoard
 from node.page.problems import LOGIN_PATH, answer, answer_to_crash, wants_page
 from node.page.visitor import Visitor, visitor_of
+from schemas.account_tables import Role
 from schemas.errors import ChexnodeError, LoginNeededError, RefusedError
-from schemas.tables import Role
 
 router = APIRouter()
 

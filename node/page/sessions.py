@@ -17,8 +17,8 @@ from node.ledger import Ledger, now
 from node.page import accounts
 from node.page.context import Page
 from node.page.visitor import Visitor
+from schemas.account_tables import Account, LoginSession, Role
 from schemas.settings import PageSettings
-from schemas.tables import Account, LoginSession, Role
 
 SESSION_COOKIE = "chexnode_session"
 #: Of a browser that is not logged in: the secret behind the token of the login form.

@@ -18,9 +18,9 @@ from node.database import current_revision, head_revision, upgrade
 from node.ledger import Ledger, open_ledger
 from node.page import access_log, accounts
 from node.page.words import clock
+from schemas.account_tables import AccessEntry, Role
 from schemas.errors import AccountError
 from schemas.settings import load_settings
-from schemas.tables import AccessEntry, Role
 
 _ROLE = click.Choice([role.value for role in Role])
 _ROLES = "reader: the worklist and its studies; operator: the checks, too; admin: the access log, too."

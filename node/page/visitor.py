@@ -9,8 +9,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from schemas.account_tables import Role
 from schemas.errors import LoginNeededError, NotAllowedError
-from schemas.tables import Role
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from alembic import context
 
+import schemas.account_tables  # noqa: F401 - its tables join the metadata
 from schemas.tables import Base
 
 context.configure(

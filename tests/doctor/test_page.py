@@ -10,8 +10,8 @@ from node.object_store import FolderObjectStore
 from node.page import checks, sessions
 from node.page.accounts import hash_password
 from node.page.app import create_page
+from schemas.account_tables import Account, Role
 from schemas.settings import FolderDestination, Settings
-from schemas.tables import Account, Role
 from tests.node.bundles import activated
 from tests.page.browser import Browser
 

@@ -17,8 +17,9 @@ from node.ledger import Ledger
 from node.object_store import FolderObjectStore
 from node.page import accounts
 from node.page.app import create_page
+from schemas.account_tables import Role
 from schemas.settings import PageSettings, Settings
-from schemas.tables import ReadState, Role, Study
+from schemas.tables import ReadState, Study
 from tests.conftest import Mode
 from tests.page.browser import HERE, Browser
 from tests.support.processes import free_port, wait_for

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from node.page import access_log
 from node.page.visitor import Visitor
-from schemas.tables import AccessEntry, Role
+from schemas.account_tables import AccessEntry, Role
 from tests.page.conftest import PASSWORD, ServedPage
 
 _UID = "1.2.826.0.1.3680043.8.498.1"

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from node.page import accounts, sessions
 from node.page.context import Page
 from node.page.visitor import Visitor
+from schemas.account_tables import Account, LoginSession, Role
 from schemas.errors import AccountError
-from schemas.tables import Account, LoginSession, Role
 from tests.page.browser import Browser
 from tests.page.conftest import PASSWORD, ServedPage
 from tests.support.processes import wait_for

@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from node.ledger import now
 from node.page import access_log, accounts, attempts
 from node.page.app import create_page
-from schemas.tables import AccessEntry, Role
+from schemas.account_tables import AccessEntry, Role
 from tests.page.browser import Browser
 from tests.page.conftest import PASSWORD, ServedPage
 

@@ -5,8 +5,9 @@ from sqlalchemy import select
 from starlette.requests import Request
 
 from node.page.study import _is_kept
+from schemas.account_tables import Role
 from schemas.codes import TubePosition
-from schemas.tables import Picture, Role
+from schemas.tables import Picture
 from tests.node.studies import add_study, commit_result, document
 from tests.page.conftest import PASSWORD, ServedPage
 from tests.page.test_worklist_and_api import add_picture

@@ -12,8 +12,8 @@ from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
 from node.page.visitor import Admin, Operator, Reader
+from schemas.account_tables import AccessEntry, Role
 from schemas.errors import ChexnodeError, DeliveryError, NotDicomError
-from schemas.tables import AccessEntry, Role
 from tests.page.conftest import ServedPage
 
 _OPEN = {"/login", "/static", "/healthz"}

@@ -13,9 +13,10 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from node.page import events
+from schemas.account_tables import LoginSession
 from schemas.codes import TubePosition
 from schemas.pictures import INDEX, EvidenceScale, PictureIndex, Size
-from schemas.tables import LoginSession, Picture, ReadState, WorkState
+from schemas.tables import Picture, ReadState, WorkState
 from tests.node.studies import add_study, commit_result, document
 from tests.page.conftest import PASSWORD, ServedPage, Server
 from tests.page.test_worklist_and_api import add_picture

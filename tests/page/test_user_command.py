@@ -8,8 +8,8 @@ from node.database import downgrade
 from node.ledger import Ledger
 from node.page import accounts
 from node.page.user_command import user_group
+from schemas.account_tables import AccessEntry, Role
 from schemas.errors import AccountError
-from schemas.tables import AccessEntry, Role
 from tests.page.conftest import PASSWORD, ServedPage
 
 

@@ -10,9 +10,10 @@ from sqlalchemy.orm import Session
 
 from node.ledger import now
 from node.reading import lock_study
+from schemas.account_tables import AccessEntry, Role
 from schemas.codes import Finding, TubePosition
 from schemas.result import OrderPriority
-from schemas.tables import AccessEntry, Picture, ResultImage, Role, Study, WorkState
+from schemas.tables import Picture, ResultImage, Study, WorkState
 from tests.node.studies import add_image, add_study, commit_result, document
 from tests.page.conftest import PASSWORD, ServedPage
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, expect
 from pydicom import Dataset
 from sqlalchemy import select
 
-from schemas.tables import AccessEntry
+from schemas.account_tables import AccessEntry
 from tests.support.live_node import LiveNode, orthanc_destination
 from tests.support.peers import Orthanc
 from tests.support.phantoms import phantom, write_phantom

@@ -18,8 +18,8 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from node.page import pacs_proxy
+from schemas.account_tables import AccessEntry
 from schemas.settings import OrthancDestination
-from schemas.tables import AccessEntry
 from tests.support.peers import Orthanc
 from tests.support.processes import free_port, wait_for
 from tests.viewer.proxy import JSON, Pacs, Page, reply

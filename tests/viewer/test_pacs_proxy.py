@@ -15,8 +15,8 @@ from sqlalchemy import select
 from starlette.exceptions import HTTPException
 
 from node.page import pacs_proxy
+from schemas.account_tables import AccessEntry
 from schemas.settings import OrthancDestination
-from schemas.tables import AccessEntry
 from tests.support.peers import Orthanc
 from tests.support.phantoms import write_phantom
 from tests.viewer.proxy import JSON, Page

@@ -12,8 +12,8 @@ from node.ledger import Ledger
 from node.object_store import FolderObjectStore
 from node.page import accounts
 from node.page.app import create_page
+from schemas.account_tables import Role
 from schemas.settings import OrthancDestination, PageSettings, Settings
-from schemas.tables import Role
 
 SCRIPT = b"'use strict';" * 500
 
