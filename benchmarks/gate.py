@@ -23,8 +23,8 @@ from schemas.codes import Landmark, Segment
 from training.evaluation.cases import Cases
 from training.progress import training_progress
 from training.regeneration.gate import GateRules, GateVerdict, PrimaryMetric, judge
+from training.regeneration.look_making import LookMaking
 from training.regeneration.recipe import default_recipe, read_recipe
-from training.regeneration.regenerate import making_of
 from workers.bundle import LoadedBundle, load_bundle
 from workers.networks.network import NetworkOutput
 
@@ -72,7 +72,7 @@ def main() -> None:
     recipe = recipe.model_copy(update={"evaluation": frozen})
     bundle = load_bundle(bundle_folder(arguments.bundle))
     with training_progress(console) as progress:
-        making = making_of(recipe, [], progress)
+        making = LookMaking(recipe, [], progress)
         active, equal = (_read(making.cases, bundle, seed, None) for seed in (1, 2))
         worse = {
             name: _read(making.cases, bundle, 3, sabotage)

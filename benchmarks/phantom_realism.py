@@ -23,9 +23,8 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from training.phantom.render import render_phantom as render_new
+from training.phantom.render import render_phantom
 from training.phantom.truth import Family, View
-from training.plain.phantom.render import render_phantom as render_old
 
 Field = NDArray[np.float32]
 
@@ -57,12 +56,10 @@ def main() -> None:
             order = np.random.default_rng(0).permutation(len(films.paths))[: arguments.count]
             real = [_stored(_read(films.paths[i])) for i in progress.track(order, description=films.name)]
             patients = [films.patients[i] for i in order]
-            renderers = {"old": lambda seed: render_old(seed, _RENDERED, _RENDERED).image, "new": films.render}
-            for name, render in renderers.items():
-                seeds = progress.track(range(len(real)), description=f"{name} phantoms")
-                phantoms = [_stored(render(seed)) for seed in seeds]
-                scores = probe(real, patients, phantoms)
-                table.add_row(films.name, str(len(real)), name, *(f"{score:.3f}" for score in scores))
+            seeds = progress.track(range(len(real)), description="phantoms")
+            phantoms = [_stored(films.render(seed)) for seed in seeds]
+            scores = probe(real, patients, phantoms)
+            table.add_row(films.name, str(len(real)), *(f"{score:.3f}" for score in scores))
     console.print(table)
 
 
@@ -104,14 +101,14 @@ def _sources(folder: Path) -> list[_Films]:
 
 def _adult(seed: int, view: View) -> Field:
     age = float(np.clip(np.random.default_rng(seed).normal(47, 16), 16, 90))
-    return render_new(seed, _RENDERED, _RENDERED, view=view, age_years=age, masks=False).image
+    return render_phantom(seed, _RENDERED, _RENDERED, view=view, age_years=age, masks=False).image
 
 
 def _child(seed: int) -> Field:
     rng = np.random.default_rng(seed)
     rows = round(_RENDERED * rng.uniform(0.62, 0.95))
     age = float(rng.uniform(1, 5))
-    return render_new(seed, rows, _RENDERED, family=Family.TRAINING, view=View.AP, age_years=age, masks=False).image
+    return render_phantom(seed, rows, _RENDERED, family=Family.TRAINING, view=View.AP, age_years=age, masks=False).image
 
 
 def _read(path: Path) -> Field:

@@ -18,9 +18,10 @@ from rich.table import Table
 from schemas.bundle import bundle_folder
 from tests.support.rereading import Change, change, read
 from tests.support.variants import ORIGINAL, VARIANTS
-from training.plain.films import FILM_SIDE
-from training.plain.phantom.render import render_phantom
-from training.plain.pool import film_size
+from training.examples.phantoms import FILM_SIDE
+from training.phantom.render import render_phantom
+from training.phantom.truth import Family
+from training.rendering import film_size
 from workers.bundle import load_bundle
 
 #: What a change may be: a score, and millimetres of the tip.
@@ -42,7 +43,7 @@ def main() -> None:
         folder = Path(name)
         seeds = range(_FIRST_SEED, _FIRST_SEED + arguments.phantoms)
         for seed in track(seeds, "phantoms", console=console, transient=True):
-            phantom = render_phantom(seed, *film_size(seed, FILM_SIDE))
+            phantom = render_phantom(seed, *film_size(seed, FILM_SIDE), family=Family.FROZEN, masks=False)
             original = read(bundle, phantom, ORIGINAL, folder)
             for variant in VARIANTS:
                 changes[variant.name].append(change(bundle, phantom, original, variant, folder))

@@ -22,7 +22,7 @@ from scipy.stats import spearmanr  # noqa: E402
 
 from schemas.bundle import bundle_folder  # noqa: E402
 from schemas.tuning import REFERENCE, EngineChoice  # noqa: E402
-from training.plain.films import fresh_films  # noqa: E402
+from training.evaluation.films import phantom_films  # noqa: E402
 from workers.backends.choice import load_chosen, make_backend  # noqa: E402
 from workers.bundle import load_bundle  # noqa: E402
 from workers.calibration import class_scores  # noqa: E402
@@ -53,9 +53,9 @@ def main() -> None:
     manifest = loaded.manifest
     scores: list[NDArray[np.float64]] = []
     seeds = range(_FIRST_SEED, _FIRST_SEED + arguments.images)
-    films = fresh_films(seeds, manifest.preprocessing)
+    films = phantom_films(seeds, manifest)
     for film in track(films, "phantoms", total=len(seeds), console=console, transient=True):
-        placed = film.image[None].astype(np.float32) / np.float32(255)
+        placed = film.seen.image[None].astype(np.float32) / np.float32(255)
         logits = np.stack([backend.launch(placed)().logits[0] for backend in (exact, chosen)])
         scores.append(class_scores(logits, manifest.classes))
     values = np.stack(scores)  # [images, 2, classes]

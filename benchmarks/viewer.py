@@ -23,13 +23,12 @@ from node.page.viewer_package import VERSION, check, default_folder, fetch, is_v
 from tests.support.browser import chromium
 from tests.support.live_node import LiveNode, orthanc_destination
 from tests.support.peers import Orthanc
-from tests.support.phantoms import phantom, write_phantom
+from tests.support.phantoms import Tube, phantom, write_phantom
 from tests.viewer.looking import Case, Seen, look, read_case
 from tests.viewer.ohif import Ohif
-from training.plain.phantom.truth import TubeChoice
 
 _SIZES = ((1024, 854), (854, 1024), (2048, 1706), (512, 512), (2500, 2048))
-_TUBES: tuple[TubeChoice, ...] = ("well-placed", "malpositioned", "absent", "any")
+_TUBES: tuple[Tube, ...] = ("well-placed", "malpositioned", "absent", "any")
 _SCREENS = ((1600, 1000), (1280, 800), (1920, 1200))
 
 
@@ -48,7 +47,7 @@ class _Plan:
         return _SIZES[self.number % len(_SIZES)]
 
     @property
-    def tube(self) -> TubeChoice:
+    def tube(self) -> Tube:
         return _TUBES[self.number % len(_TUBES)]
 
     @property

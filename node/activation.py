@@ -101,8 +101,8 @@ def retire(session: Session, name: str) -> Bundle:
 def provide_shipped(ledger: Ledger, settings: Settings) -> None:
     """Register the bundle that came with the software when it is new here; called by every part that starts.
 
-    It becomes active when nothing is and its name was never known, and in the place of an older shipped one; never in
-    the place of one that an operator chose.
+    It becomes active when nothing is and its name was never known, and in the place of an older shipped one, also of
+    one that had another name; never in the place of one that an operator chose.
     """
     folder = bundle_folder(None)
     manifest = read_manifest(folder)
@@ -115,8 +115,12 @@ def provide_shipped(ledger: Ledger, settings: Settings) -> None:
         _add(session, digest, manifest, folder)
         session.flush()
         active = session.scalars(select(Bundle).where(Bundle.state == BundleState.ACTIVE)).all()
-        serving = next((each for each in active if each.name == manifest.name), None)
-        if (not versions and not active) or (serving is not None and serving.shipped):
+        predecessors = [each for each in active if each.shipped]
+        chosen = any(each.name == manifest.name and not each.shipped for each in active)
+        if (not versions and not active) or (predecessors and not chosen):
+            for each in predecessors:
+                if each.name != manifest.name:
+                    retire(session, each.name)
             activate(session, digest)
 
     ledger.write(change)

@@ -307,4 +307,4 @@ def bundle_digest(folder: Path) -> str:
 
 def bundle_folder(configured: Path | None) -> Path:
     """The folder of the bundle to serve: the configured one, else the one that is shipped with the package."""
-    return configured or Path(__file__).resolve().parent.parent / "workers" / "bundles" / "chexnode-phantom"
+    return configured or Path(__file__).resolve().parent.parent / "workers" / "bundles" / "chexnode-reference"

@@ -9,8 +9,7 @@ import torch
 from schemas.bundle import Architecture, LinearHead, Manifest, ScoredClass
 from schemas.preprocessing import Preprocessing
 from tests.support.bundles import write_looking_bundle
-from tests.training.tiny_recipe import TINY
-from training.plain.making import initial_manifest
+from tests.support.tiny import tiny_manifest
 from workers.bundle import LoadedBundle, load_bundle, write_bundle
 from workers.networks.network import build_network
 
@@ -18,13 +17,13 @@ from workers.networks.network import build_network
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Hybrid backbone, GLoRI and dense head, 64 px."""
-    return written(tmp_path_factory.mktemp("tiny") / "bundle", initial_manifest(TINY)).folder
+    return written(tmp_path_factory.mktemp("tiny") / "bundle", tiny_manifest()).folder
 
 
 @pytest.fixture(scope="session")
 def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three channels, vision transformer, linear probe, 64 px."""
-    manifest = initial_manifest(TINY).model_copy(
+    manifest = tiny_manifest().model_copy(
         update={
             "architecture": Architecture(
                 timm_name="chexnode_vit_patch16",

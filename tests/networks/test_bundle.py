@@ -10,8 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from schemas.bundle import bundle_digest
 from schemas.errors import BundleError
-from tests.training.tiny_recipe import TINY
-from training.plain.making import initial_manifest
+from tests.support.tiny import tiny_manifest
 from workers.bundle import LoadedBundle, load_bundle, run_selftest, write_bundle
 from workers.networks.network import build_network
 
@@ -26,7 +25,7 @@ def images() -> NDArray[np.uint8]:
 @pytest.fixture
 def bundle(tmp_path: Path, images: NDArray[np.uint8]) -> LoadedBundle:
     torch.manual_seed(0)
-    manifest = initial_manifest(TINY)
+    manifest = tiny_manifest()
     return write_bundle(tmp_path / "bundle", manifest, build_network(manifest).eval(), "# card\n", images)
 
 

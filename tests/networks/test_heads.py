@@ -8,8 +8,7 @@ from schemas.bundle import Manifest
 from schemas.errors import BundleError
 from tests.checkpoints.layouts import glori_head
 from tests.networks.published_forward import Tokens, glori
-from tests.training.tiny_recipe import TINY
-from training.plain.making import initial_manifest
+from tests.support.tiny import tiny_manifest
 from workers.bundle import load_bundle, run_selftest, write_bundle
 from workers.networks.features import Features
 from workers.networks.glori import GLoRI
@@ -163,6 +162,6 @@ def test_a_head_that_cannot_be_built_is_a_bundle_error(head: dict[str, object]) 
 
 
 def _manifest(head: dict[str, object]) -> Manifest:
-    described = initial_manifest(TINY).model_dump()
+    described = tiny_manifest().model_dump()
     classes = [{"target": target, "operating_point": None} for target in ("pneumothorax", "mine")]
     return Manifest.model_validate({**described, "heads": [{**head, "classes": classes}]})

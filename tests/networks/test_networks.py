@@ -3,8 +3,7 @@ import timm
 import torch
 
 from schemas.errors import BundleError
-from tests.training.tiny_recipe import TINY
-from training.plain.making import initial_manifest
+from tests.support.tiny import tiny_manifest
 from workers.networks.dense import DenseHead
 from workers.networks.features import Features, create_backbone
 from workers.networks.glori import GLoRI
@@ -78,7 +77,7 @@ def test_patches_reach_their_own_place_in_the_dense_maps() -> None:
 
 
 def test_a_manifest_that_describes_no_network_is_a_bundle_error() -> None:
-    manifest = initial_manifest(TINY)
+    manifest = tiny_manifest()
     unknown = manifest.model_copy(
         update={"architecture": manifest.architecture.model_copy(update={"timm_name": "no_such_model"})}
     )

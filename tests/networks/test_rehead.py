@@ -6,8 +6,7 @@ from click.testing import CliRunner
 
 from schemas.bundle import read_manifest
 from schemas.errors import BundleMakingError
-from tests.training.tiny_recipe import TINY
-from training.plain.making import initial_manifest
+from tests.support.tiny import tiny_manifest
 from workers.bundle import LoadedBundle, load_bundle, run_selftest, write_bundle
 from workers.bundle_command import bundle_group
 from workers.checkpoints.importing import selftest_images
@@ -20,7 +19,7 @@ NEW = ["nodule", "mass", "pleural_effusion"]
 def bundle(tmp_path: Path) -> LoadedBundle:
     """Two heads; the first class has another operating point than the rest."""
     torch.manual_seed(0)
-    manifest = initial_manifest(TINY)
+    manifest = tiny_manifest()
     head = manifest.classifier
     assert head is not None
     first = head.classes[0].model_copy(update={"operating_point": 0.25})

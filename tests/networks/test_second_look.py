@@ -11,8 +11,7 @@ from safetensors.torch import load_file, save_file
 from schemas.bundle import Manifest
 from schemas.errors import BundleError
 from tests.support.bundles import with_second_look, write_looking_bundle, write_tiny_bundle
-from tests.training.tiny_recipe import TINY
-from training.plain.making import initial_manifest
+from tests.support.tiny import tiny_manifest
 from workers.bundle import load_bundle, run_selftest
 from workers.networks.network import build_network
 from workers.networks.second_look import SecondLook
@@ -93,7 +92,7 @@ def test_a_bundle_without_one_is_written_as_before(tmp_path: Path) -> None:
 
 
 def changed(**values: object) -> Manifest:
-    manifest = with_second_look(initial_manifest(TINY))
+    manifest = with_second_look(tiny_manifest())
     assert manifest.second_look is not None
     heads = [*manifest.heads[:-1], manifest.second_look.model_copy(update=values)]
     return manifest.model_copy(update={"heads": heads})

@@ -16,7 +16,7 @@ from tests.node.studies import add_study, bundle_digest, commit_result, document
 from tests.page.conftest import ServedPage, Server
 from tests.pictures.synthetic import MANIFEST, model_output
 from tests.support.browser import collect_errors, keep_screenshot
-from tests.support.phantoms import phantom, write_phantom
+from tests.support.phantoms import phantom, tip_of, tube_of, write_phantom
 from workers.analyze import describe
 from workers.pictures import PicturesRequest, draw_pictures
 from workers.placement import Placement
@@ -34,8 +34,7 @@ def refused(uid: str, reason: str = LATERAL) -> StudyResult:
 def three_devices(uid: str) -> StudyResult:
     """A tube too high whose magnification is not known, a catheter in the wrong vein, a feeding tube."""
     truth = phantom(12, "malpositioned", _ROWS, _COLUMNS)
-    assert truth.tube is not None
-    tip, carina = truth.tube.tip, truth.carina
+    tip, carina = tip_of(truth), truth.landmarks["carina"]
     distance = TipToCarina(
         pixels=carina.y - tip.y,
         millimetres=96.0,
@@ -43,7 +42,7 @@ def three_devices(uid: str) -> StudyResult:
         lowest_millimetres=80.0,
         highest_millimetres=96.0,
     )
-    course = truth.tube.course
+    course = tube_of(truth).course
     tubes = [
         _device(
             Device.ENDOTRACHEAL_TUBE,

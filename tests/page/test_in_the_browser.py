@@ -17,15 +17,13 @@ from pydicom import Dataset
 from sqlalchemy import select
 
 from node.reading import mark
-from schemas.codes import Segment
 from schemas.settings import AllowedWaits
 from schemas.tables import Picture, ReadState, Study, WorkState
 from tests.conftest import Mode
 from tests.support.browser import collect_errors, keep_screenshot
 from tests.support.live_node import LiveNode
-from tests.support.phantoms import phantom, write_phantom
+from tests.support.phantoms import Tube, lungs_of, phantom, tip_of, write_phantom
 from tests.support.processes import wait_for
-from training.plain.phantom.truth import SEGMENTS, TubeChoice
 
 ROWS, COLUMNS = 1024, 860
 #: What the model's tip may be off its truth, as a share of the image's height: 2 % of 43 cm is 9 mm.
@@ -44,7 +42,7 @@ class Department:
     lateral: Dataset
 
 
-def send(node: LiveNode, path: Path, seed: int, tube: TubeChoice, name: str, study: Dataset | None = None) -> Dataset:
+def send(node: LiveNode, path: Path, seed: int, tube: Tube, name: str, study: Dataset | None = None) -> Dataset:
     def change(dataset: Dataset) -> None:
         dataset.StudyDate, dataset.StudyTime = datetime.now().strftime("%Y%m%d %H%M%S").split()
         dataset.PatientName = name
@@ -204,9 +202,8 @@ def test_tip_masks_and_evidence_are_drawn_where_the_truth_is(department: Departm
     x = (tip["x"] + tip["width"] / 2 - box["x"]) / box["width"]
     y = (tip["y"] + tip["height"] / 2 - box["y"]) / box["height"]
     truth = phantom(FLAGGED, "malpositioned", ROWS, COLUMNS)
-    assert truth.tube
-    assert abs(x - truth.tube.tip.x / COLUMNS) < TIP_TOLERANCE
-    assert abs(y - truth.tube.tip.y / ROWS) < TIP_TOLERANCE
+    assert abs(x - tip_of(truth).x / COLUMNS) < TIP_TOLERANCE
+    assert abs(y - tip_of(truth).y / ROWS) < TIP_TOLERANCE
 
     screen.get_by_label("Right lung").check()
     screen.get_by_label("Left lung").check()
@@ -216,7 +213,7 @@ def test_tip_masks_and_evidence_are_drawn_where_the_truth_is(department: Departm
     screen.keyboard.press("m")  # off again by key: nothing scrolls, so the two pictures lie on each other
     without = pixels(screen)
     changed = (with_masks != without).any(axis=2)
-    both = truth.masks[[SEGMENTS.index(Segment.RIGHT_LUNG), SEGMENTS.index(Segment.LEFT_LUNG)]].any(axis=0)
+    both = lungs_of(truth)
     lungs = np.asarray(Image.fromarray(both).resize((round(box["width"]), round(box["height"]))))
     lungs = lungs[: changed.shape[0], : changed.shape[1]]
     overlap = 2 * (changed & lungs).sum() / (changed.sum() + lungs.sum())

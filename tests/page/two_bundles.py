@@ -25,7 +25,7 @@ from tests.node.bundles import activated
 from tests.node.studies import add_study, bundle_digest, commit_result
 from tests.page.conftest import ServedPage
 from tests.pictures.synthetic import GRID, MANIFEST, hot_patch, model_output
-from tests.support.phantoms import phantom, write_phantom
+from tests.support.phantoms import phantom, tip_of, write_phantom
 from workers.output import ModelOutput
 from workers.pictures import PicturesRequest, draw_pictures
 from workers.placement import Placement
@@ -121,7 +121,6 @@ def commit_reading(page: ServedPage, folder: Path, uid: str, bundle: str) -> Non
 def _tubes(uid: str) -> tuple[ImageResult, ModelOutput]:
     """The tube where it is, and four findings, of which one cannot be told."""
     truth = phantom(12, "malpositioned", _ROWS, _COLUMNS)
-    assert truth.tube is not None
     tube = TubeResult(
         device=Device.ENDOTRACHEAL_TUBE,
         present=True,
@@ -131,10 +130,10 @@ def _tubes(uid: str) -> tuple[ImageResult, ModelOutput]:
         position=TubePosition.ABNORMAL,
         malposition_score=0.97,
         position_reason="The tip is 96 mm above the carina; 30 to 70 mm is normal.",
-        tip=truth.tube.tip,
-        carina=truth.carina,
+        tip=tip_of(truth),
+        carina=truth.landmarks["carina"],
         tip_to_carina=TipToCarina(
-            pixels=truth.carina.y - truth.tube.tip.y, millimetres=96.0, basis=DistanceBasis.CALIBRATED
+            pixels=truth.landmarks["carina"].y - tip_of(truth).y, millimetres=96.0, basis=DistanceBasis.CALIBRATED
         ),
     )
     scores = {Finding.PLEURAL_EFFUSION: 0.3, DISPUTED: 0.2, Finding.CONSOLIDATION: 0.1}

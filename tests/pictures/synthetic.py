@@ -16,7 +16,7 @@ from schemas.bundle import bundle_folder, read_manifest
 from schemas.codes import Segment
 from schemas.pictures import INDEX, PIXELS, PictureIndex
 from tests.support.phantoms import phantom
-from training.plain.dicom import Order, phantom_dataset
+from training.phantom_dicom import Order, phantom_dataset
 from workers.output import ModelOutput
 from workers.pictures import PicturesRequest, draw_pictures
 from workers.placement import Placement

@@ -11,8 +11,7 @@ from schemas.codes import Landmark, Segment
 from schemas.errors import EngineError
 from schemas.preprocessing import Fit
 from tests.support.bundles import with_second_look
-from tests.training.tiny_recipe import TINY
-from training.plain.making import initial_manifest
+from tests.support.tiny import tiny_manifest
 from workers.bars import Area
 from workers.placement import Placement
 from workers.second_look import Crop, Detail, Looked, crop_for, detail_preprocessing, first_placement, look_closer
@@ -30,7 +29,7 @@ _POINTS = st.tuples(st.floats(0, 1024), st.floats(0, 1024)).map(np.array)
 
 
 def manifest(**changes: object) -> Manifest:
-    return with_second_look(initial_manifest(TINY)).model_copy(update=changes)
+    return with_second_look(tiny_manifest()).model_copy(update=changes)
 
 
 def heat(x: float, y: float) -> NDArray[np.float32]:

@@ -8,8 +8,7 @@ from schemas.codes import Device, DistanceBasis, Landmark, Segment, TubePosition
 from schemas.errors import BundleError
 from schemas.result import Point, TubeResult
 from tests.pixels.test_second_look import detail_of, heat, manifest
-from tests.training.tiny_recipe import TINY
-from training.plain.making import initial_manifest
+from tests.support.tiny import tiny_manifest
 from workers.bars import Area
 from workers.interpret import interpret
 from workers.output import Closer, ModelOutput
@@ -54,7 +53,7 @@ def test_a_second_look_of_another_shape_than_the_manifest_says_is_refused() -> N
     with pytest.raises(BundleError, match="second look gives"):
         read_closer(Closer(0, 0, np.zeros((3, 8, 8), np.float16)), manifest(), placement)
     with pytest.raises(BundleError, match="has none"):
-        read_closer(Closer(0, 0, np.zeros((3, 16, 16), np.float16)), initial_manifest(TINY), placement)
+        read_closer(Closer(0, 0, np.zeros((3, 16, 16), np.float16)), tiny_manifest(), placement)
 
 
 FIRST = TubePoints(Point(x=100, y=200), Point(x=110, y=320), [Point(x=95, y=20), Point(x=100, y=200)])

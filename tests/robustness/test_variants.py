@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from schemas.bundle import bundle_folder
-from tests.support.phantoms import phantom
+from tests.support.phantoms import Tube, phantom
 from tests.support.rereading import Change, Reading, change, read
 from tests.support.variants import ORIGINAL, VARIANTS, Variant
-from training.plain.phantom.truth import Phantom, TubeChoice
+from training.phantom.truth import Phantom
 from workers.bundle import LoadedBundle, load_bundle
 
 #: What another way of storing may change.
 SCORE, TIP_MM = 0.05, 2.0
-_FILMS: tuple[tuple[int, TubeChoice], ...] = (
+_FILMS: tuple[tuple[int, Tube], ...] = (
     (9_100_000, "well-placed"),
     (9_100_001, "malpositioned"),
     (9_100_002, "any"),

@@ -8,8 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from schemas.bundle import Manifest, SecondLookHead
 from schemas.codes import Landmark, Segment
-from tests.training.tiny_recipe import TINY
-from training.plain.making import initial_manifest
+from tests.support.tiny import tiny_manifest
 from workers.bundle import write_bundle
 from workers.networks.network import build_network
 
@@ -17,7 +16,7 @@ from workers.networks.network import build_network
 def write_tiny_bundle(folder: Path, name: str, version: str, seed: int = 0) -> Path:
     """A bundle of 64 x 64 pixels with weights of this seed; it computes an image in a few milliseconds."""
     torch.manual_seed(seed)
-    manifest = initial_manifest(TINY).model_copy(update={"name": name, "version": version})
+    manifest = tiny_manifest().model_copy(update={"name": name, "version": version})
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64), dtype=np.uint8)
     write_bundle(folder, manifest, build_network(manifest).eval(), "# A bundle of a test\n", images)
     return folder
@@ -42,7 +41,7 @@ def write_looking_bundle(folder: Path) -> Path:
     Weights are random but for the dense head's bias: with its own nothing would reach what a landmark has to.
     """
     torch.manual_seed(0)
-    manifest = with_second_look(initial_manifest(TINY))
+    manifest = with_second_look(tiny_manifest())
     network = build_network(manifest).eval()
     assert network.dense is not None and network.dense.predict.bias is not None
     with torch.no_grad():

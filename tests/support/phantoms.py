@@ -1,27 +1,55 @@
-"""Phantom radiographs as files for tests: each call makes a new study, unless told which one to join."""
+"""Phantom radiographs of adults as files for tests: each call makes a new study, unless told which one to join."""
 
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
 
-from training.plain.dicom import Order, phantom_dataset
-from training.plain.phantom.render import render_phantom
-from training.plain.phantom.truth import Phantom, TubeChoice
+from schemas.result import Point
+from training.phantom.endotracheal_tube import TubeChoice
+from training.phantom.render import render_phantom
+from training.phantom.truth import DeviceKind, DeviceTruth, Phantom, Structure
+from training.phantom_dicom import Order, phantom_dataset
+
+#: As `chexnode phantom --tube` has it.
+Tube = Literal["well-placed", "malpositioned", "absent", "any"]
 
 
 @cache
-def phantom(seed: int, tube: TubeChoice = "any", rows: int = 512, columns: int = 512) -> Phantom:
+def phantom(seed: int, tube: Tube = "any", rows: int = 512, columns: int = 512) -> Phantom:
     """A phantom with its truth, rendered once per run."""
-    return render_phantom(seed, rows, columns, tube)
+    return render_phantom(seed, rows, columns, tube=TubeChoice(tube), age_years=40.0 + seed % 45)
+
+
+def tube_of(phantom: Phantom) -> DeviceTruth:
+    """The endotracheal tube of a phantom that has one."""
+    tube = phantom.device(DeviceKind.ENDOTRACHEAL_TUBE)
+    assert tube is not None
+    return tube
+
+
+def tip_of(phantom: Phantom) -> Point:
+    """Where that tube ends, on the image."""
+    tip = tube_of(phantom).tip
+    assert tip is not None
+    return tip
+
+
+def lungs_of(phantom: Phantom) -> NDArray[np.bool_]:
+    """Both lungs, bool [rows, columns]."""
+    lungs: NDArray[np.bool_] = phantom.masks[Structure.RIGHT_LUNG] | phantom.masks[Structure.LEFT_LUNG]
+    return lungs
 
 
 def write_phantom(
     path: Path,
     seed: int = 1,
-    tube: TubeChoice = "any",
+    tube: Tube = "any",
     study: Dataset | None = None,
     change: Callable[[Dataset], None] = lambda dataset: None,
     rows: int = 512,

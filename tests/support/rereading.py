@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from schemas.codes import Device
+from schemas.result import TubeResult
 from tests.support.variants import Variant
-from training.plain.phantom.truth import Phantom
+from training.phantom.truth import Phantom
 from workers.bundle import LoadedBundle, normalise
 from workers.calibration import class_scores
 from workers.interpret import Interpretation, interpret
@@ -67,18 +69,18 @@ def read(bundle: LoadedBundle, phantom: Phantom, variant: Variant, folder: Path)
     )
     header = read_header(path)
     placement = Placement.of(header.Rows, header.Columns, preprocessing, read_area(path))
-    found = interpret(output, bundle.manifest, placement, image_spacing(header))
+    found = interpret(output, bundle.manifest, placement, image_spacing(header), age_years=phantom.age_years)
     return Reading(class_scores(output.logits, bundle.manifest.classes), found)
 
 
 def change(bundle: LoadedBundle, phantom: Phantom, original: Reading, variant: Variant, folder: Path) -> Change:
     """What `variant` changes of the `original` reading (`read` of variants.ORIGINAL)."""
     other = read(bundle, phantom, variant, folder)
-    (tube,), (was,) = other.interpretation.tubes, original.interpretation.tubes
+    tube, was = (_endotracheal(each.interpretation) for each in (other, original))
     tip_mm = np.nan
     if tube.tip is not None and was.tip is not None:
         tip = variant.back(phantom, tube.tip)
-        tip_mm = float(np.hypot(tip.x - was.tip.x, tip.y - was.tip.y)) * phantom.mm_per_pixel
+        tip_mm = float(np.hypot(tip.x - was.tip.x, tip.y - was.tip.y)) * phantom.imager_mm_per_pixel
     findings = zip(other.interpretation.findings, original.interpretation.findings, strict=True)
     return Change(
         scores=np.abs(other.scores.astype(np.float64) - original.scores),
@@ -86,3 +88,7 @@ def change(bundle: LoadedBundle, phantom: Phantom, original: Reading, variant: V
         tip_lost_or_gained=(tube.tip is None) != (was.tip is None),
         decisions=sum(now.present != then.present for now, then in findings) + (tube.position != was.position),
     )
+
+
+def _endotracheal(said: Interpretation) -> TubeResult:
+    return next(each for each in said.tubes if each.device is Device.ENDOTRACHEAL_TUBE)

@@ -12,8 +12,8 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
 
 from schemas.result import Point
-from training.plain.dicom import Order, phantom_dataset
-from training.plain.phantom.truth import Phantom
+from training.phantom.truth import Phantom
+from training.phantom_dicom import Order, phantom_dataset
 
 Film = NDArray[np.float32]
 

@@ -18,9 +18,10 @@ from training.calibrate_command import calibrate_command
 from training.calibration.local_images import read_placed
 from training.calibration.local_labels import read_labels
 from training.calibration.operating_points import point_of_sensitivity
-from training.plain.dicom import Order, phantom_dataset
-from training.plain.phantom.render import render_phantom
-from training.plain.targets import CLASSES, class_truth
+from training.examples.targets import phantom_classes
+from training.phantom.render import render_phantom
+from training.phantom.truth import DeviceKind
+from training.phantom_dicom import Order, phantom_dataset
 from workers.bundle import load_bundle, normalise, run_selftest
 from workers.interpret import interpret
 from workers.output import ModelOutput
@@ -46,8 +47,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("films")
     rows: list[dict[str, str]] = []
     for seed in range(5000, 5080):
-        phantom = render_phantom(seed, 256, 224)
-        alike = sum((row[TUBE] == "1") is (phantom.tube is not None) for row in rows)
+        phantom = render_phantom(seed, 256, 224, age_years=60, masks=False)
+        tube = phantom.device(DeviceKind.ENDOTRACHEAL_TUBE) is not None
+        alike = sum((row[TUBE] == "1") is tube for row in rows)
         if alike == EACH:
             continue
         name = f"{seed}.png" if seed % 3 == 0 else f"{seed}.dcm"
@@ -55,8 +57,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray((phantom.image * 255).astype(np.uint8)).save(folder / name)
         else:
             phantom_dataset(phantom, Order()).save_as(folder / name, enforce_file_format=True)
-        known = dict(zip(CLASSES, class_truth(phantom), strict=True))
-        labels = {target: "" if np.isnan(value) else f"{value:.0f}" for target, value in known.items()}
+        known = phantom_classes(phantom)
+        labels = {str(each.target): _label(known.get(str(each.target))) for each in MANIFEST.classes}
         rows.append({"path": name, "patient": f"P{seed // 2}", "ward": "7", **labels})
     assert len(rows) == 2 * EACH
     (folder / "broken.dcm").write_bytes(b"nothing")
@@ -70,6 +72,10 @@ def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("out") / "local"
     options = ["--real", "films of ward 7", "--sensitivity", "0.8", "--sensitivity", f"{TUBE}=0.95"]
     return Run(out, _calibrate(images, out, *options, "--prevalence", f"{TUBE}=0.1"))
+
+
+def _label(value: float | None) -> str:
+    return "" if value is None or np.isnan(value) else f"{value:.0f}"
 
 
 def _write(table: Path, rows: list[dict[str, str]]) -> None:
@@ -120,7 +126,7 @@ def test_the_operating_point_of_a_tube_belongs_to_the_score_that_results_state(r
         logits, dense = said.logits[0].numpy(), said.dense[0].numpy()
         output = ModelOutput(logits, np.zeros((len(logits), 1, 1), np.float16), dense.astype(np.float16))
         spacing = Spacing(0.0, 0.0, DistanceBasis.NONE)
-        (tube,) = interpret(output, made.manifest, placed.placement, spacing).tubes
+        tube = interpret(output, made.manifest, placed.placement, spacing).tubes[0]
         scores.append(tube.score)
         truth.append(known)
     point = next(each.operating_point for each in made.manifest.classes if each.target == TUBE)
@@ -148,7 +154,7 @@ def test_what_was_done_is_told_and_written_into_the_card(run: Run) -> None:
 
 
 def test_a_png_is_seen_as_the_same_film_in_dicom(tmp_path: Path) -> None:
-    phantom = render_phantom(1, 256, 224)
+    phantom = render_phantom(1, 256, 224, masks=False)
     grey = np.round(phantom.image * 255).astype(np.uint8)
     Image.fromarray(grey).save(tmp_path / "film.png")
     phantom_dataset(phantom, Order()).save_as(tmp_path / "film.dcm", enforce_file_format=True)

@@ -78,7 +78,7 @@ def test_a_schedule_that_is_none_is_an_error_of_the_settings(tmp_path: Path) -> 
 
 def test_what_is_no_recipe_is_not_submitted(ledger: Ledger) -> None:
     with pytest.raises(SettingsError, match="steps"):
-        ledger.write(lambda session: submit(session, TINY_TOML.replace("steps = 60", "steps = 0"), "mine.toml"))
+        ledger.write(lambda session: submit(session, TINY_TOML.replace("steps = 20", "steps = 0"), "mine.toml"))
     with ledger.read() as session:
         assert session.scalar(select(func.count()).select_from(TrainingRun)) == 0
 

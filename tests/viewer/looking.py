@@ -22,10 +22,11 @@ from schemas.result import ImageResult, StudyResult
 from schemas.tables import Instance, Result, StoredObject, Study, Tracking
 from tests.support.live_node import LiveNode
 from tests.support.peers import Orthanc
+from tests.support.phantoms import lungs_of
 from tests.viewer import screen
 from tests.viewer.ohif import Label, Ohif
 from tests.viewer.screen import Placement
-from training.plain.phantom.truth import SEGMENTS, Phantom
+from training.phantom.truth import DeviceKind, Phantom
 from workers.results.equipment import REPORT_SERIES_NUMBER, SEGMENTATION_SERIES_NUMBER
 from workers.results.source import device_key
 
@@ -174,9 +175,10 @@ def _points(
         tip = None if tube.tip is None else _distance(arrow, placement.to_screen(tube.tip.x, tube.tip.y))
         down, right = np.nonzero(drawn)
         tip_drawn = float(np.hypot(right + 0.5 - arrow[0], down + 0.5 - arrow[1]).min())
-        if case.phantom.tube is not None:
-            true = placement.to_screen(case.phantom.tube.tip.x, case.phantom.tube.tip.y)
-            tip_truth = _distance(arrow, true) / placement.scale * case.phantom.mm_per_pixel
+        drawn_tube = case.phantom.device(DeviceKind.ENDOTRACHEAL_TUBE)
+        if drawn_tube is not None and drawn_tube.tip is not None:
+            true = placement.to_screen(drawn_tube.tip.x, drawn_tube.tip.y)
+            tip_truth = _distance(arrow, true) / placement.scale * case.phantom.imager_mm_per_pixel
     if (arrow := arrows.get(case.carina_uid)) is not None and tube.carina is not None:
         carina = _distance(arrow, placement.to_screen(tube.carina.x, tube.carina.y))
     return tip, tip_drawn, tip_truth, carina
@@ -214,9 +216,8 @@ def _lungs_truth(
 ) -> float:
     """Dice of the true lungs with what is coloured on the screen where the segmentation says lung."""
     lungs = [Segment.RIGHT_LUNG, Segment.LEFT_LUNG]
-    true = np.any([case.phantom.masks[SEGMENTS.index(each)] for each in lungs], axis=0)
     said = np.any([masks[each.code.meaning] for each in lungs if each.code.meaning in masks], axis=0)
-    return screen.overlap(placement.project(true), shown & said)
+    return screen.overlap(placement.project(lungs_of(case.phantom)), shown & said)
 
 
 def _faults(seen: Seen, case: Case, segments: list[str]) -> list[str]:

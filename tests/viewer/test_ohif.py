@@ -14,10 +14,9 @@ from sqlalchemy import select
 from schemas.account_tables import AccessEntry
 from tests.support.live_node import LiveNode, orthanc_destination
 from tests.support.peers import Orthanc
-from tests.support.phantoms import phantom, write_phantom
+from tests.support.phantoms import Tube, phantom, write_phantom
 from tests.viewer.looking import LIMIT_PX, Seen, look, read_case
 from tests.viewer.ohif import Ohif
-from training.plain.phantom.truth import TubeChoice
 
 #: What the model's tip may be off the true one, mm; the viewer's own part is checked in pixels.
 TIP_TOLERANCE_MM = 10.0
@@ -30,7 +29,7 @@ class Sent:
     path: Path
     header: Dataset
     seed: int
-    tube: TubeChoice
+    tube: Tube
 
     @property
     def uid(self) -> str:
@@ -65,7 +64,7 @@ def department(orthanc: Orthanc, viewer: Path, tmp_path_factory: pytest.TempPath
         patch.setenv("CHEXNODE_PAGE__VIEWER", str(viewer))
         node = LiveNode(folder / "home", "", "", orthanc_destination(orthanc.url))
 
-        def send(seed: int, tube: TubeChoice, rows: int, columns: int, inverted: bool = False) -> Sent:
+        def send(seed: int, tube: Tube, rows: int, columns: int, inverted: bool = False) -> Sent:
             def change(dataset: Dataset) -> None:
                 dataset.StudyDate, dataset.StudyTime = datetime.now().strftime("%Y%m%d %H%M%S").split()
                 dataset.PatientID, dataset.PatientName = f"VIEWER-{seed}", f"Viewer^Phantom {seed}"

@@ -9,17 +9,12 @@ from rich.console import Console
 
 from schemas.bundle import Metric
 from schemas.errors import BundleError
-from training.evaluation.baseline import ThumbnailBaseline
 from training.evaluation.phantoms import PhantomBaseline, evaluate_phantoms
 from training.evaluation.reading import read_phantoms
 from training.evaluation.refusals import evaluate_refusals, read_others
 from training.examples.filling import Placing
 from training.examples.phantoms import PhantomMaker, render_examples
-from training.examples.targets import CHANNELS as LOOK_CHANNELS
-from training.plain.evaluate import evaluate
-from training.plain.pool import PoolSettings, load_pool
-from training.plain.reading import read_films
-from training.plain.targets import CHANNELS, CLASSES
+from training.examples.targets import CHANNELS
 from training.progress import training_progress
 from training.regeneration.code_digest import code_digest
 from workers.bundle import LoadedBundle
@@ -39,26 +34,15 @@ class EvaluationReport(BaseModel):
 
 
 def evaluate_bundle(bundle: LoadedBundle, seeds: Sequence[int], cache: Path, console: Console) -> EvaluationReport:
-    """Figures on the phantoms `seeds`; the baseline is fitted on as many phantoms of the bundle's training pool.
+    """Figures on phantoms of the frozen family, which no seed of a bundle's training belongs to.
 
-    A bundle with two looks is evaluated on the frozen family, which no seed of its training belongs to.
-    Raises BundleError when the bundle answers other questions than phantoms have truth for, or when a seed was
-    trained on.
+    The baseline is fitted on as many phantoms of the bundle's training pool. Raises BundleError when the bundle answers
+    other questions than phantoms have truth for.
     """
     manifest = bundle.manifest
-    if manifest.channels == list(LOOK_CHANNELS) and "phantoms" in manifest.training.get("recipe", {}):
-        return _report(bundle, seeds, _looks(bundle, seeds, cache, console))
-    if [c.target for c in manifest.classes] != list(CLASSES) or manifest.channels != list(CHANNELS):
-        raise BundleError(f"{manifest.name} has other classes or channels than phantoms have truth for.")
-    pool = manifest.training["recipe"]["pool"]
-    trained = range(pool["first_seed"], pool["first_seed"] + pool["training"] + pool["validation"])
-    if seeds[0] < trained.stop and trained.start <= seeds[-1]:
-        raise BundleError(f"{manifest.name} was made with seeds {trained.start} to {trained.stop - 1}; take others.")
-    count = min(len(seeds), pool["training"])
-    with training_progress(console) as progress:
-        fitted = load_pool(PoolSettings(manifest.preprocessing, count, trained.start), cache, progress)
-        readings = [reading for _, _, reading in read_films(bundle.network, manifest, seeds, progress)]
-    return _report(bundle, seeds, evaluate(readings, ThumbnailBaseline(fitted)))
+    if manifest.channels != list(CHANNELS) or "phantoms" not in manifest.training.get("recipe", {}):
+        raise BundleError(f"{manifest.name} {manifest.version} was not made by chexnode train regenerate.")
+    return _report(bundle, seeds, _looks(bundle, seeds, cache, console))
 
 
 def _looks(bundle: LoadedBundle, seeds: Sequence[int], cache: Path, console: Console) -> list[Metric]:

@@ -1,6 +1,6 @@
 """What a bundle says of frozen cases, one row each: the gate compares two bundles' row by row, the report draws them.
 
-Made from readings (training/plain/reading.py), kept by the stage `evaluate`.
+Made from readings (training/evaluation/reading.py), kept by the stage `evaluate`.
 """
 
 from collections.abc import Mapping, Sequence

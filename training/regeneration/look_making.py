@@ -26,7 +26,7 @@ from training.examples.targets import TARGETS
 from training.learning.looks import fit_first_look, fit_second_look
 from training.regeneration.look_manifest import look_manifest
 from training.regeneration.making import BUNDLE, DRAFT_CARD, Evaluated, round_to_stored_precision, save_curve
-from training.regeneration.recipe import LookRecipe
+from training.regeneration.recipe import Recipe
 from training.regeneration.stages import Stage, Stages
 from training.sources.catalogue import Named, open_folder
 from workers.bundle import LoadedBundle, copy_bundle, load_bundle, normalised, write_bundle
@@ -77,7 +77,7 @@ class LookMaking:
         "workers.two_looks",
     )
 
-    def __init__(self, recipe: LookRecipe, given: Sequence[Named], progress: Progress) -> None:
+    def __init__(self, recipe: Recipe, given: Sequence[Named], progress: Progress) -> None:
         self._recipe = recipe
         self._progress = progress
         weights = {each.source: each.weight for each in recipe.sources}

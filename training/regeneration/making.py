@@ -1,21 +1,16 @@
-"""What is particular to a kind of recipe: how its network is trained, and how bundles are read on its frozen cases.
-
-regenerate.py does the rest, the same for all of them. Here too is what stages leave for each other.
-"""
+"""What the stages of a regeneration leave for each other."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
 from schemas.bundle import Metric
 from training.evaluation.cases import Cases
 from training.learning.loop import CurvePoint
-from training.regeneration.stages import Stage, Stages
-from workers.bundle import LoadedBundle
+from training.regeneration.stages import Stage
 from workers.networks.network import Network
 
 #: Of a stage's folder: the bundle as far as it is made.
@@ -31,31 +26,6 @@ class Evaluated:
     cases: Cases
     #: For the manifest.
     metrics: list[Metric]
-
-
-class Making(Protocol):
-    """The particular of one recipe."""
-
-    @property
-    def data(self) -> str:
-        """What it is trained on, in words."""
-
-    @property
-    def attribution(self) -> Sequence[str]:
-        """The real sources that were learned from, for the card."""
-
-    @property
-    def code_of_evaluation(self) -> Sequence[str]:
-        """Modules that decide what `evaluate` and `cases` give."""
-
-    def train(self, stages: Stages) -> Stage:
-        """Everything up to calibration; the last of these stages has the draft bundle as `BUNDLE`."""
-
-    def evaluate(self, bundle: LoadedBundle, folder: Path) -> Evaluated:
-        """Read the frozen cases with the bundle that was trained; PNG files in `folder` are shown in the report."""
-
-    def cases(self, bundle: LoadedBundle) -> Cases:
-        """What any other bundle says of the same cases."""
 
 
 def round_to_stored_precision(network: Network) -> None:

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -13,7 +13,6 @@ from training.curation.settings import CurationSettings
 from training.examples.filling import Placing
 from training.examples.targets import TARGETS
 from training.learning.loop import LearningSettings
-from training.plain.pool import PoolSettings
 from training.regeneration.gate import GateRules
 
 
@@ -28,77 +27,13 @@ class BundleTable(_Table):
 
 
 class NetworkTable(_Table):
+    """See training/regeneration/look_manifest.py."""
+
     backbone: Architecture
     preprocessing: Preprocessing
     #: Arguments of the heads, see workers.networks.
     glori: dict[str, Any] = Field(default_factory=dict)
     dense: dict[str, Any] = Field(default_factory=dict)
-
-
-class PoolTable(_Table):
-    #: Phantoms to learn from, then phantoms to choose operating points on; seeds count up from `first_seed`.
-    training: Annotated[int, Field(ge=1)]
-    validation: Annotated[int, Field(ge=1)]
-    first_seed: Annotated[int, Field(ge=0)]
-
-
-class TrainingTable(_Table):
-    steps: Annotated[int, Field(ge=1)]
-    batch: Annotated[int, Field(ge=2)]
-    learning_rate: Annotated[float, Field(gt=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    warm_up_steps: Annotated[int, Field(ge=0)]
-    seed: int
-
-
-class EvaluationTable(_Table):
-    #: Fresh phantoms; their seeds must lie outside the pool's.
-    count: Annotated[int, Field(ge=1)]
-    first_seed: Annotated[int, Field(ge=0)]
-
-
-class Recipe(_Table):
-    """One recipe file."""
-
-    bundle: BundleTable
-    network: NetworkTable
-    population: Population
-    pool: PoolTable
-    training: TrainingTable
-    evaluation: EvaluationTable
-    #: None: nothing is asked of the bundle, and it is never registered.
-    gate: GateRules | None = None
-
-    @property
-    def pool_settings(self) -> PoolSettings:
-        return PoolSettings(
-            preprocessing=self.network.preprocessing,
-            count=self.pool.training + self.pool.validation,
-            first_seed=self.pool.first_seed,
-        )
-
-    def with_limits(self, steps: int | None, pool: int | None) -> "Recipe":
-        """The same recipe, shorter: at most so many steps and training phantoms, the other parts in proportion.
-
-        A rehearsal has no gate: what it makes is not registered.
-        """
-        changes: dict[str, Any] = {}
-        if steps is not None:
-            changes["training"] = self.training.model_copy(update={"steps": min(steps, self.training.steps)})
-        if pool is not None and pool < self.pool.training:
-            shares = [max(8, n * pool // self.pool.training) for n in (self.pool.validation, self.evaluation.count)]
-            changes["pool"] = self.pool.model_copy(update={"training": pool, "validation": shares[0]})
-            changes["evaluation"] = self.evaluation.model_copy(update={"count": shares[1]})
-        if changes:
-            # So that nobody takes it for the bundle of the whole recipe.
-            changes["gate"] = None
-            changes["bundle"] = self.bundle.model_copy(update={"version": f"{self.bundle.version[:8]}-reduced"})
-        return self.model_copy(update=changes)
-
-
-class LookNetworkTable(NetworkTable):
-    """With a second look; see training/regeneration/look_manifest.py."""
-
     second_look: dict[str, Any] = Field(default_factory=dict)
     #: What the model is to answer (training/examples/targets.py), as far as the data teach it.
     classes: list[str] = list(TARGETS)
@@ -111,6 +46,19 @@ class LookNetworkTable(NetworkTable):
         if unknown := sorted(set(classes) - set(TARGETS)):
             raise ValueError(f"no class is called {', '.join(unknown)}")
         return classes
+
+
+class PoolTable(_Table):
+    #: Phantoms to learn from, then phantoms to choose operating points on; seeds count up from `first_seed`.
+    training: Annotated[int, Field(ge=1)]
+    validation: Annotated[int, Field(ge=1)]
+    first_seed: Annotated[int, Field(ge=0)]
+
+
+class EvaluationTable(_Table):
+    #: Fresh phantoms; their seeds must lie outside the pool's.
+    count: Annotated[int, Field(ge=1)]
+    first_seed: Annotated[int, Field(ge=0)]
 
 
 class SourceTable(_Table):
@@ -145,11 +93,11 @@ class CalibrationTable(_Table):
     sensitivities: dict[str, float] = Field(default_factory=dict)
 
 
-class LookRecipe(_Table):
-    """A recipe file with two looks, learned from the 3-D phantom and from real radiographs."""
+class Recipe(_Table):
+    """One recipe file: two looks, learned from phantoms and from real radiographs."""
 
     bundle: BundleTable
-    network: LookNetworkTable
+    network: NetworkTable
     population: Population
     #: Of the training family; evaluation is on the frozen one.
     phantoms: PoolTable
@@ -167,8 +115,11 @@ class LookRecipe(_Table):
     def placing(self) -> Placing:
         return Placing(self.network.preprocessing, self.network.detail_size)
 
-    def with_limits(self, steps: int | None, pool: int | None) -> "LookRecipe":
-        """The same recipe, shorter, as Recipe.with_limits; `steps` are those of each look."""
+    def with_limits(self, steps: int | None, pool: int | None) -> "Recipe":
+        """The same recipe, shorter: at most so many steps of each look and training phantoms, the rest in proportion.
+
+        A rehearsal has no gate: what it makes is not registered.
+        """
         changes: dict[str, Any] = {}
         if steps is not None:
             for look in ("first_look", "second_look"):
@@ -182,19 +133,17 @@ class LookRecipe(_Table):
             changes["evaluation"] = self.evaluation.model_copy(update={"count": shares[1]})
         if changes:
             changes["gate"] = None
+            # So that nobody takes it for the bundle of the whole recipe.
             changes["bundle"] = self.bundle.model_copy(update={"version": f"{self.bundle.version[:8]}-reduced"})
         return self.model_copy(update=changes)
 
 
-AnyRecipe: TypeAlias = Recipe | LookRecipe
-
-
 def default_recipe() -> Path:
     """The recipe of the shipped bundle."""
-    return Path(__file__).parent / "recipes" / "phantom.toml"
+    return Path(__file__).parent / "recipes" / "reference.toml"
 
 
-def read_recipe(path: Path) -> AnyRecipe:
+def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe. Raises SettingsError that names the key at fault, or seeds that overlap."""
     return parse_recipe(read_text(path), str(path))
 
@@ -209,15 +158,13 @@ def read_text(path: Path) -> str:
         raise SettingsError(f"{path} is not UTF-8: {error.reason} at byte {error.start}.") from error
 
 
-def parse_recipe(text: str, origin: str) -> AnyRecipe:
+def parse_recipe(text: str, origin: str) -> Recipe:
     """The recipe in TOML `text`, which came from `origin`. Raises SettingsError as `read_recipe` does."""
-    recipe: AnyRecipe
     try:
-        tables = tomllib.loads(text)
-        recipe = (LookRecipe if "phantoms" in tables else Recipe).model_validate(tables)
+        recipe = Recipe.model_validate(tomllib.loads(text))
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise SettingsError(f"{origin}: {error}") from error
-    pool = recipe.phantoms if isinstance(recipe, LookRecipe) else recipe.pool
+    pool = recipe.phantoms
     pool_end = pool.first_seed + pool.training + pool.validation
     evaluation_end = recipe.evaluation.first_seed + recipe.evaluation.count
     if recipe.evaluation.first_seed < pool_end and pool.first_seed < evaluation_end:

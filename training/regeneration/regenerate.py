@@ -14,19 +14,17 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 from rich.console import Console
-from rich.progress import Progress
 
 from schemas.bundle import Metric
 from schemas.errors import BundleMakingError
 from training.evaluation.cases import Cases, load_cases, save_cases
 from training.learning.loop import CurvePoint
-from training.plain.making import PhantomMaking
 from training.progress import Watcher, training_progress
 from training.regeneration.card import write_card
 from training.regeneration.gate import GateVerdict, gate_table, judge
 from training.regeneration.look_making import LookMaking
-from training.regeneration.making import BUNDLE, Making, curves
-from training.regeneration.recipe import AnyRecipe, LookRecipe
+from training.regeneration.making import BUNDLE, curves
+from training.regeneration.recipe import Recipe
 from training.regeneration.report import TEMPLATE, Report, write_report
 from training.regeneration.stages import Stage, Stages
 from training.sources.catalogue import Named, parse
@@ -61,7 +59,7 @@ class Regenerated:
 
 
 def regenerate(
-    recipe: AnyRecipe,
+    recipe: Recipe,
     cache: Path,
     console: Console,
     *,
@@ -86,7 +84,7 @@ def regenerate(
 
 
 def _regenerate(
-    recipe: AnyRecipe,
+    recipe: Recipe,
     cache: Path,
     console: Console,
     sources: Sequence[Named],
@@ -95,7 +93,7 @@ def _regenerate(
 ) -> Regenerated:
     with training_progress(console, watcher) as progress:
         stages = Stages(cache, progress, _STAGES)
-        making = making_of(recipe, sources, progress)
+        making = LookMaking(recipe, sources, progress)
         calibrated = making.train(stages)
         evaluated = stages.make(
             "evaluate",
@@ -129,13 +127,6 @@ def _regenerate(
     return Regenerated(bundle, report.folder / "report.html", verdict)
 
 
-def making_of(recipe: AnyRecipe, sources: Sequence[Named], progress: Progress) -> Making:
-    """What is particular to this recipe."""
-    if isinstance(recipe, LookRecipe):
-        return LookMaking(recipe, sources, progress)
-    return PhantomMaking(recipe, progress)
-
-
 def put_bundle(bundle: LoadedBundle, out: Path) -> None:
     """Copy the bundle to the folder `out`, which is replaced only when everything is there."""
     partial = out.with_name(out.name + ".partial")
@@ -150,14 +141,14 @@ def put_bundle(bundle: LoadedBundle, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _evaluate(making: Making, calibrated: Stage, folder: Path) -> None:
+def _evaluate(making: LookMaking, calibrated: Stage, folder: Path) -> None:
     evaluated = making.evaluate(load_bundle(calibrated.folder / BUNDLE), folder)
     save_cases(evaluated.cases, folder / _CASES)
     (folder / _METRICS).write_bytes(_METRIC_LIST.dump_json(evaluated.metrics, indent=2))
 
 
 def _write_bundle(
-    recipe: AnyRecipe, making: Making, stages: Stages, calibrated: Stage, evaluated: Stage, folder: Path
+    recipe: Recipe, making: LookMaking, stages: Stages, calibrated: Stage, evaluated: Stage, folder: Path
 ) -> None:
     draft = load_bundle(calibrated.folder / BUNDLE)
     manifest = draft.manifest.model_copy(
@@ -171,8 +162,8 @@ def _write_bundle(
 
 
 def _gate(
-    recipe: AnyRecipe,
-    making: Making,
+    recipe: Recipe,
+    making: LookMaking,
     stages: Stages,
     bundle: LoadedBundle,
     evaluated: Stage,
@@ -225,7 +216,7 @@ def _report(stages: Stages, bundle: LoadedBundle, evaluated: Stage, verdict: Gat
     )
 
 
-def _provenance(recipe: AnyRecipe, making: Making, stages: Stages) -> dict[str, Any]:
+def _provenance(recipe: Recipe, making: LookMaking, stages: Stages) -> dict[str, Any]:
     return {
         "data": making.data,
         "attribution": list(making.attribution),

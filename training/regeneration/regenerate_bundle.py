@@ -9,14 +9,14 @@ from node.database import upgrade
 from node.ledger import open_ledger
 from schemas.settings import load_settings
 from training.regeneration.candidates import active_of_name, register_candidate
-from training.regeneration.recipe import AnyRecipe
+from training.regeneration.recipe import Recipe
 from training.regeneration.regenerate import Regenerated, put_bundle, regenerate
 from workers.bundle import load_bundle
 from workers.registry_commands import named_folder
 
 
 def regenerate_bundle(
-    recipe: AnyRecipe,
+    recipe: Recipe,
     cache: Path,
     console: Console,
     *,
@@ -43,7 +43,7 @@ def regenerate_bundle(
     return True
 
 
-def _into_registry(recipe: AnyRecipe, cache: Path, console: Console, sources: Sequence[str]) -> Regenerated:
+def _into_registry(recipe: Recipe, cache: Path, console: Console, sources: Sequence[str]) -> Regenerated:
     settings = load_settings()
     ledger = open_ledger(settings)
     upgrade(ledger)
