@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from schemas.bundle import DenseHead, GloriHead, Manifest, ScoredClass
+from schemas.bundle import DenseHead, GloriHead, Manifest, Metric, ScoredClass
 from training.calibration.operating_points import choose_operating_point
 from training.evaluation.baseline import ThumbnailBaseline
 from training.evaluation.cases import NOT_LOCATED_MM, Cases
@@ -37,6 +37,7 @@ class PhantomMaking:
 
     data = "simulated chest radiographs (training/plain/phantom); no patient data"
     attribution = ()
+    patients = None
     code_of_evaluation = (
         "training.plain.phantom",
         "training.plain.films",
@@ -102,6 +103,10 @@ class PhantomMaking:
         """What another bundle says of the same phantoms."""
         readings = [reading for _, _, reading in self._read(bundle, self._seeds)]
         return _cases(bundle.manifest, self._seeds, readings)
+
+    def on_patients(self, bundle: LoadedBundle, folder: Path) -> list[Metric]:
+        """Nothing: a recipe of this kind takes no radiographs."""
+        return []
 
     @property
     def _seeds(self) -> range:

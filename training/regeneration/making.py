@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -56,6 +56,13 @@ class Making(Protocol):
 
     def cases(self, bundle: LoadedBundle) -> Cases:
         """What any other bundle says of the same cases."""
+
+    @property
+    def patients(self) -> Any:
+        """What decides whose radiographs `on_patients` reads, as JSON or pydantic documents; None: there are none."""
+
+    def on_patients(self, bundle: LoadedBundle, folder: Path) -> list[Metric]:
+        """Figures on radiographs of patients whom nothing was learned from; PNG files as with `evaluate`."""
 
 
 def round_to_stored_precision(network: Network) -> None:
