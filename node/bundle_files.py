@@ -7,11 +7,13 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from node.durable import sync_folder
+from node.http_store import HttpObjectStore
 from schemas.bundle import bundle_digest
-from schemas.errors import BundleError, OutOfResourcesError
+from schemas.errors import BundleError, ObjectMissingError, OutOfResourcesError, StoreUnavailableError
 from schemas.tuning import tuning_file
 
 #: A copy of this age that is not finished belongs to a process that is dead.
@@ -49,6 +51,40 @@ def keep_files(home: Path, folder: Path) -> str:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return digest
+
+
+def fetch_files(home: Path, digest: str, stores: Sequence[HttpObjectStore]) -> Path:
+    """Where the bundle lies in `home`, fetched from another host when it is not there yet.
+
+    Raises BundleError when no host has it, StoreUnavailableError when one that may have it does not answer, or
+    OutOfResourcesError.
+    """
+    target = bundle_path(home, digest)
+    away: StoreUnavailableError | None = None
+    for store in [] if target.is_dir() else stores:
+        draft = home / "bundles" / f"incoming-{secrets.token_hex(8)}"
+        try:
+            draft.mkdir(parents=True)
+            store.fetch_bundle(digest, draft)
+            if bundle_digest(draft) == digest:
+                _put_in_place(draft, target)
+                return target
+        except ObjectMissingError:
+            continue
+        except StoreUnavailableError as error:
+            away = error
+        except OSError as error:
+            raise OutOfResourcesError(f"{error.filename or draft}: {error.strerror}.") from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    if away is not None:
+        raise away
+    if stores and not target.is_dir():
+        raise BundleError(
+            f"{digest[:12]} is at none of {', '.join(store.url for store in stores)}: run chexnode bundle activate on "
+            "one of these hosts."
+        )
+    return target
 
 
 def _is_whole(target: Path, digest: str) -> bool:

@@ -1,29 +1,44 @@
-"""Migrations of the ledger by Alembic, and `chexnode db`."""
+"""Migrations of the ledger by Alembic. Called by every process of the node at its start, and by `chexnode db`."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import click
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 import schemas.migrations
-from node.leases import WORK_TABLES, make_due_again
 from node.ledger import Ledger, open_ledger
-from node.ledger_report import recent_problems, status_table
 from schemas.errors import LedgerError
-from schemas.settings import load_settings
-from schemas.tables import TrainingRun
+from schemas.settings import Settings
 
+log = structlog.get_logger()
+
+_WAIT_SECONDS = 1.0
 #: Any number, the same in every process: PostgreSQL advisory lock under which one process migrates.
 _ADVISORY_LOCK = 0x43585244
+
+
+def ready_ledger(settings: Settings) -> Ledger:
+    """The ledger of these settings, migrated: what every process of the node begins with.
+
+    Waits for a database that does not answer yet: when a host starts, everything on it starts at once.
+    """
+    ledger = open_ledger(settings)
+    while True:
+        try:
+            upgrade(ledger)
+        except OperationalError as error:
+            log.warning("ledger does not answer, trying again", error=error)
+            time.sleep(_WAIT_SECONDS)
+        else:
+            return ledger
 
 
 def upgrade(ledger: Ledger, revision: str = "head") -> None:
@@ -45,6 +60,11 @@ def current_revision(ledger: Ledger) -> str | None:
 def head_revision() -> str | None:
     """The revision that this software works with."""
     return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def write_migration(ledger: Ledger, message: str) -> None:
+    """Write the migration from the ledger's present tables to those of schemas/tables.py (for developers)."""
+    _run(ledger, lambda config: command.revision(config, message=message, autogenerate=True))
 
 
 def _config() -> Config:
@@ -91,70 +111,3 @@ def _lock(connection: Connection) -> None:
     # SQLite needs none: the transaction began with BEGIN IMMEDIATE.
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-
-
-@click.group("db")
-def db_group() -> None:
-    """Create, upgrade and inspect the ledger (SQLite or PostgreSQL, as the settings say)."""
-
-
-@db_group.command("upgrade")
-@click.argument("revision", default="head")
-def upgrade_command(revision: str) -> None:
-    """Apply the migrations up to REVISION (default: all)."""
-    ledger = open_ledger(load_settings())
-    upgrade(ledger, revision)
-    Console().print(f"ledger at revision [bold]{current_revision(ledger)}[/]")
-
-
-@db_group.command("downgrade")
-@click.argument("revision")
-@click.confirmation_option(prompt="Going back may drop columns with their content. Have you a backup?")
-def downgrade_command(revision: str) -> None:
-    """Take the ledger back to REVISION."""
-    ledger = open_ledger(load_settings())
-    downgrade(ledger, revision)
-    Console().print(f"ledger at revision [bold]{current_revision(ledger)}[/]")
-
-
-@db_group.command("status")
-def status_command() -> None:
-    """Show the revision and what is due, done and given up. Status 1 without a ledger or with migrations missing."""
-    settings, console = load_settings(), Console()
-    url = make_url(settings.resolved_ledger_url)
-    console.print(f"ledger {url.render_as_string(hide_password=True)}", soft_wrap=True)
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-        console.print("There is none yet: run [bold]chexnode up[/] or [bold]chexnode db upgrade[/].")
-        raise click.exceptions.Exit(1)
-    ledger = Ledger(settings.resolved_ledger_url)
-    current, head = current_revision(ledger), head_revision()
-    console.print(f"revision [bold]{current}[/], this software wants [bold]{head}[/]")
-    if current != head:
-        console.print("Run [bold]chexnode db upgrade[/].")
-        raise click.exceptions.Exit(1)
-    with ledger.read() as session:
-        console.print(status_table(session))
-        problems = list(recent_problems(session))
-    if problems:
-        table = Table("object", "what happened", "reason", title="latest that were not analysed or delivered")
-        for problem in problems:
-            table.add_row(problem.uid, problem.what, escape(problem.reason))
-        console.print(table)
-
-
-@db_group.command("retry")
-def retry_command() -> None:
-    """Take up again what was given up: analyses, results, pictures, deliveries and training, after it was mended."""
-    ledger = open_ledger(load_settings())
-    for table in (*WORK_TABLES, TrainingRun):
-        rows = ledger.write(lambda session, table=table: make_due_again(session, table))  # type: ignore[misc]
-        Console().print(f"{table.__tablename__}: {rows} due again")
-
-
-@db_group.command("migration", hidden=True)
-@click.argument("message")
-def migration_command(message: str) -> None:
-    """Write the migration from the ledger's present tables to schemas/tables.py (for developers)."""
-    ledger = open_ledger(load_settings())
-    upgrade(ledger)
-    _run(ledger, lambda config: command.revision(config, message=message, autogenerate=True))

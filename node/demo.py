@@ -28,7 +28,7 @@ from node.send import send_files
 from node.supervisor import Part, Supervisor, check_port, only_one, stop_signals
 from node.up import make_supervisor, page_address
 from schemas.errors import ChexnodeError
-from schemas.settings import SETTINGS_VARIABLE, OrthancDestination, Settings, load_settings
+from schemas.settings import SETTINGS_VARIABLE, FolderDestination, OrthancDestination, Settings, load_settings
 from schemas.tables import Study
 
 CALLING_AE_TITLE = "CHEXDEMO"
@@ -217,7 +217,7 @@ def _addresses(settings: Settings, console: Console) -> None:
         if isinstance(destination, OrthancDestination):
             lines.append(f"Orthanc       {destination.url}/app/explorer.html")
             lines.append(f"DICOMweb      {destination.url}/{destination.dicomweb_root}/studies")
-        else:
+        elif isinstance(destination, FolderDestination):
             lines.append(f"results       {destination.path}")
     lines.append(f"logs          {settings.home / 'logs'}")
     lines.append(f"what it holds {command} --settings {os.environ[SETTINGS_VARIABLE]} db status")

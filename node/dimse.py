@@ -1,147 +1,164 @@
-"""The DIMSE services: Verification and Storage SCP (PS3.4 annexes A and B) on pynetdicom.
+"""The DIMSE services that the node offers: Verification and Storage SCP (PS3.4 annexes A and B), and what is added.
 
-An answer of success is a promise: it is given after the file and the ledger row are durable, and not before.
-Nothing is decoded here; data sets are written to the object store's file system as they come in.
+Listens for associations, with and without TLS, and gives each a thread of its own (node/acceptor).
 """
 
-import secrets
-import tempfile
-from time import monotonic
-from typing import Any
+import itertools
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 from pydicom import Dataset
-from pydicom.uid import UID, AllTransferSyntaxes
-from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from sqlalchemy.exc import SQLAlchemyError
 
+from node.acceptor.admission import Admission
+from node.acceptor.association import Acceptor, Answer, Association, Identity, InMemory, Request, Service
+from node.acceptor.contexts import OfferedContext, OfferedContexts, storage_contexts, verification_context
+from node.acceptor.message import CommandField
+from node.dicom_tls import server_context
 from node.object_store import FolderObjectStore
-from node.queue import ANALYSIS, Publisher
-from node.received import ReceivedFile, read_received
+from node.queue import Publisher
 from node.reception import ReceptionDesk
-from schemas.errors import ChexnodeError, IdentityError, OutOfResourcesError, PortInUseError
-from schemas.identity import software_version
-from schemas.settings import DicomSettings
+from node.storage_service import SUCCESS, StorageService
+from schemas.errors import PortInUseError
+from schemas.identity import IMPLEMENTATION_CLASS_UID, implementation_version_name
+from schemas.settings import Settings
 
 log = structlog.get_logger()
 
-SUCCESS = 0x0000
-_PROCESSING_FAILURE = 0x0110
+_BACKLOG = 128
+#: Connections beyond the associations allowed: those that are being rejected, or say nothing.
+_SPARE_CONNECTIONS = 50
+_STOP_SECONDS = 10.0
 
 
 class DimseServer:
-    """C-ECHO and C-STORE for the listed calling AE titles.
+    """C-ECHO and C-STORE for the listed callers, and whatever else is added.
 
-    Raises PortInUseError from start() when the port is taken.
+    Raises PortInUseError from start() when a port is taken, SettingsError when a TLS file is not usable.
     """
 
-    def __init__(
-        self, settings: DicomSettings, desk: ReceptionDesk, store: FolderObjectStore, publisher: Publisher
-    ) -> None:
-        self._settings = settings
-        self._desk = desk
-        self._store = store
-        self._publisher = publisher
-        #: Studies that each open association has brought.
-        self._studies: dict[Any, set[str]] = {}
-        self._server: Any = None
+    def __init__(self, settings: Settings, desk: ReceptionDesk, store: FolderObjectStore, publisher: Publisher) -> None:
+        self._settings = settings.dicom
+        self._storage = StorageService(settings, desk, store, publisher)
+        self._offered = [verification_context(), *storage_contexts(self._settings)]
+        self._services: dict[int, Service] = {
+            CommandField.C_ECHO_RQ: InMemory(_echo),
+            CommandField.C_STORE_RQ: self._storage,
+        }
+        self._listeners: list[socket.socket] = []
+        self._associations: dict[Association, threading.Thread] = {}
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._stopping = threading.Event()
+
+    def add(self, context: OfferedContext, field: CommandField, answer: Callable[[Request], Answer]) -> None:
+        """Serve another kind of request, in memory. Before start()."""
+        self._offered.append(context)
+        self._services[field] = InMemory(answer)
 
     def start(self) -> None:
-        """Listen, in threads of pynetdicom's."""
+        """Listen, in threads."""
         settings = self._settings
-        _config.STORE_RECV_CHUNKED_DATASET = True
-        # pynetdicom makes its file with tempfile: on the store's file system it can be moved in by rename.
-        tempfile.tempdir = str(self._store.incoming)
-        entity = AE(ae_title=settings.ae_title)
-        entity.maximum_pdu_size = settings.maximum_pdu_bytes
-        entity.maximum_associations = settings.maximum_associations
-        entity.network_timeout = settings.network_timeout_seconds
-        entity.require_called_aet = True
-        # An empty list would let everybody in; nobody guesses this title.
-        entity.require_calling_aet = list(settings.calling_ae_titles) or [secrets.token_hex(8)]
-        entity.implementation_version_name = f"CHEXNODE_{software_version()}"[:16]
-        entity.add_supported_context(Verification)
-        for context in AllStoragePresentationContexts:
-            entity.add_supported_context(str(context.abstract_syntax), list(AllTransferSyntaxes))
-        handlers: list[Any] = [
-            (evt.EVT_C_ECHO, self._on_echo),
-            (evt.EVT_C_STORE, self._on_store),
-            (evt.EVT_RELEASED, self._on_released),
-            (evt.EVT_ABORTED, self._on_aborted),
-            (evt.EVT_CONN_CLOSE, self._on_aborted),
-            (evt.EVT_REJECTED, self._on_rejected),
-        ]
-        try:
-            self._server = entity.start_server((settings.host, settings.port), block=False, evt_handlers=handlers)
-        except OSError as error:
-            raise PortInUseError(
-                f"DICOM port {settings.port} on {settings.host}: {error.strerror}. "
-                "Stop what uses it or set CHEXNODE_DICOM__PORT (dicom.port) to another one."
-            ) from error
-        log.info("listening", ae_title=settings.ae_title, host=settings.host, port=settings.port)
+        acceptor = Acceptor(
+            settings=settings,
+            identity=Identity(IMPLEMENTATION_CLASS_UID, implementation_version_name()),
+            admission=Admission(settings),
+            offered=OfferedContexts(self._offered),
+            services=self._services,
+            ended=self._storage.ended,
+        )
+        if settings.plain:
+            self._listen(acceptor, settings.port, "CHEXNODE_DICOM__PORT (dicom.port)", None)
+        if settings.tls.certificate is not None:
+            tls = server_context(settings.tls)
+            self._listen(acceptor, settings.tls.port, "CHEXNODE_DICOM__TLS__PORT (dicom.tls.port)", tls)
 
     def stop(self) -> None:
-        """Stop listening and abort what is open; unanswered objects stay with their senders."""
-        if self._server is not None:
-            self._server.shutdown()
+        """Stop listening and break off what is open; unanswered objects stay with their senders."""
+        self._stopping.set()
+        for listener in self._listeners:
+            _close(listener)
+        with self._lock:
+            running = dict(self._associations)
+        for association in running:
+            association.stop()
+        deadline = time.monotonic() + _STOP_SECONDS
+        for thread in running.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _on_echo(self, event: Any) -> int:
-        return SUCCESS
-
-    def _on_store(self, event: Any) -> int | Dataset:
-        association = event.assoc
-        calling = str(association.requestor.ae_title).strip()
-        last_byte = monotonic()
+    def _listen(self, acceptor: Acceptor, port: int, setting: str, tls: ssl.SSLContext | None) -> None:
+        host = self._settings.host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
         try:
-            received = read_received(event.dataset_path)
-            _check_request(received, event.request)
-            self._desk.take(received, calling, last_byte)
-        except ChexnodeError as error:
-            log.warning("not accepted", calling=calling, error=str(error))
-            return _status(error.dimse_status, error.detail or str(error))
-        except SQLAlchemyError as error:
-            log.error("ledger does not answer; refused", calling=calling, error=str(error))
-            return _status(OutOfResourcesError.dimse_status, "The ledger does not answer; send again later.")
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if self._settings.receivers > 1:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind((host, port))
+            listener.listen(_BACKLOG)
         except OSError as error:
-            log.error("not stored", calling=calling, error=str(error))
-            return _status(_PROCESSING_FAILURE, f"Storing failed: {error.strerror}.")
-        except Exception as error:
-            log.exception("not stored", calling=calling, error=type(error).__name__)
-            event.dataset_path.unlink(missing_ok=True)
-            return _status(_PROCESSING_FAILURE, f"Storing failed: {type(error).__name__}.")
-        self._studies.setdefault(association, set()).add(received.study_instance_uid)
-        self._publisher.hint(ANALYSIS)
-        return SUCCESS
+            listener.close()
+            self.stop()
+            raise PortInUseError(
+                f"DICOM port {port} on {host}: {error.strerror}. Stop what uses it or set {setting} to another one."
+            ) from error
+        self._listeners.append(listener)
+        threading.Thread(target=self._accept, args=(listener, acceptor, tls), name="accept", daemon=True).start()
+        log.info("listening", ae_titles=self._settings.ae_titles, host=host, port=port, tls=tls is not None)
 
-    def _on_released(self, event: Any) -> None:
-        studies = self._studies.pop(event.assoc, set())
-        if studies:
+    def _accept(self, listener: socket.socket, acceptor: Acceptor, tls: ssl.SSLContext | None) -> None:
+        while not self._stopping.is_set():
             try:
-                self._desk.close_studies(studies)
-            except SQLAlchemyError as error:
-                # The quiet time closes them instead.
-                log.warning("studies not closed at release", error=str(error))
-            self._publisher.hint(ANALYSIS)
+                peer, address = listener.accept()
+            except OSError as error:
+                if not self._stopping.is_set():
+                    # Out of file descriptors: what is open gives some back.
+                    log.error("cannot accept connections at present", error=error.strerror)
+                    time.sleep(0.2)
+                continue
+            self._begin(acceptor, peer, address[0], tls)
 
-    def _on_aborted(self, event: Any) -> None:
-        # A study whose association broke off may go on in another one: the quiet time decides.
-        self._studies.pop(event.assoc, None)
+    def _begin(self, acceptor: Acceptor, peer: socket.socket, address: str, tls: ssl.SSLContext | None) -> None:
+        with self._lock:
+            full = len(self._associations) >= self._settings.maximum_associations + _SPARE_CONNECTIONS
+        if full:
+            log.warning("too many connections, closed without an answer", address=address)
+            peer.close()
+            return
+        association = Association(acceptor, next(self._numbers), peer, address, tls)
 
-    def _on_rejected(self, event: Any) -> None:
-        log.warning("association rejected", calling=str(event.assoc.requestor.ae_title).strip())
+        def run() -> None:
+            try:
+                association.run()
+            finally:
+                with self._lock:
+                    self._associations.pop(association, None)
+
+        thread = threading.Thread(target=run, name="association", daemon=True)
+        with self._lock:
+            self._associations[association] = thread
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives no more threads
+            log.error("no thread for another association, closed without an answer", address=address)
+            peer.close()
+            with self._lock:
+                self._associations.pop(association, None)
 
 
-def _check_request(received: ReceivedFile, request: Any) -> None:
-    """Raise IdentityError when the data set is another object than the request announced (PS3.4 B.2.3)."""
-    if received.sop_instance_uid != str(request.AffectedSOPInstanceUID):
-        raise IdentityError("SOP Instance UID of data set and request differ.")
-    if UID(received.sop_class_uid) != request.AffectedSOPClassUID:
-        raise IdentityError("SOP Class UID of data set and request differ.")
+def _echo(request: Request) -> Answer:
+    response = Dataset()
+    response.AffectedSOPClassUID = request.message.command.get("AffectedSOPClassUID", "")
+    response.Status = SUCCESS
+    return Answer(response)
 
 
-def _status(code: int, comment: str) -> Dataset:
-    status = Dataset()
-    status.Status = code
-    status.ErrorComment = comment.encode("ascii", "replace").decode("ascii")[:64]
-    return status
+def _close(listener: socket.socket) -> None:
+    with suppress(OSError):
+        # Wakes accept().
+        listener.shutdown(socket.SHUT_RDWR)
+    listener.close()

@@ -4,6 +4,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.ledger import now
+from node.removal import is_removed
 from schemas.result import OrderPriority
 from schemas.tables import Inference, Study, WorkState
 
@@ -20,7 +21,7 @@ def inference_priority(study: Study) -> int:
 def queue_inference(session: Session, pixel_digest: str, file_sha256: str, bundle_digest: str, priority: int) -> None:
     """Make the inference row of these pixels under this bundle due, unless there is one already.
 
-    One that waits with a lower priority is moved up.
+    One that waits with a lower priority is moved up, and one whose output retention has removed is computed again.
     """
     known = session.scalar(
         select(Inference).where(Inference.pixel_digest == pixel_digest, Inference.bundle_digest == bundle_digest)
@@ -28,6 +29,9 @@ def queue_inference(session: Session, pixel_digest: str, file_sha256: str, bundl
     if known is not None:
         if known.state == WorkState.DUE:
             known.priority = min(known.priority, priority)
+        elif is_removed(known):
+            known.state, known.due_at, known.attempts, known.error = WorkState.DUE, now(), 0, ""
+            known.file_sha256, known.priority = file_sha256, priority
     else:
         session.add(
             Inference(

@@ -9,7 +9,9 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from enum import StrEnum
+from time import monotonic, perf_counter, sleep
+from typing import Any, TypeAlias, TypeVar
 
 import structlog
 from sqlalchemy import ColumnElement, and_, or_, select, true, update
@@ -17,8 +19,12 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, aliased
 
-from node.ledger import Ledger, now
+from node.ledger import Ledger, is_away, now
+from node.metrics import WORK_SECONDS
+from node.removal import REMOVED
 from node.repeating import repeating
+from schemas.change_tables import Withdrawal
+from schemas.destination_tables import CommitmentInquiry
 from schemas.errors import ChexnodeError, LeaseLostError
 from schemas.settings import WorkSettings
 from schemas.tables import (
@@ -35,11 +41,40 @@ from schemas.tables import (
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
+#: How long work that is done waits for a ledger that is away, and how often it looks.
+_PATIENCE_SECONDS = 600.0
+_PAUSE_SECONDS = 0.5
+
 #: Records the outcome of a job; calls complete() and so fails when the lease is lost.
 Commit: TypeAlias = Callable[[Session], None]
-WorkTable: TypeAlias = type[Inference] | type[Result] | type[Picture] | type[Delivery] | type[TrainingRun]
+WorkTable: TypeAlias = (
+    type[Inference]
+    | type[Result]
+    | type[Withdrawal]
+    | type[Picture]
+    | type[Delivery]
+    | type[TrainingRun]
+    | type[CommitmentInquiry]
+)
 #: What becomes of studies.
-WORK_TABLES: tuple[WorkTable, ...] = (Inference, Result, Picture, Delivery)
+WORK_TABLES: tuple[WorkTable, ...] = (Inference, Result, Withdrawal, Picture, Delivery)
+
+
+class Attempt(StrEnum):
+    """How an attempt at a row ended."""
+
+    DONE = "done"
+    #: To be tried again after a wait.
+    RETRIED = "retried"
+    GIVEN_UP = "given_up"
+    #: Nothing was recorded: the lease had passed on, or the ledger did not answer.
+    LOST = "lost"
+
+
+#: Attempts at rows that are given up by the time that they took, and not by number.
+NO_LIMIT = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -68,6 +103,13 @@ def claim(
     ledger: Ledger, table: WorkTable, work: WorkSettings, attempts: int, *where: ColumnElement[bool]
 ) -> Lease | None:
     """Claim the most urgent claimable row of `table` that satisfies `where`; None when there is none."""
+    return ledger.write(lambda session: claim_in(session, table, work, attempts, *where))
+
+
+def claim_in(
+    session: Session, table: WorkTable, work: WorkSettings, attempts: int, *where: ColumnElement[bool]
+) -> Lease | None:
+    """`claim` within the caller's transaction."""
     token = secrets.token_hex(16)
     candidate = (
         select(table.id)
@@ -90,12 +132,8 @@ def claim(
         .returning(table.id, table.attempts)
         .execution_options(synchronize_session=False)
     )
-
-    def change(session: Session) -> Lease | None:
-        row = session.execute(statement).one_or_none()
-        return Lease(table, row[0], token, row[1]) if row else None
-
-    return ledger.write(change)
+    row = session.execute(statement).one_or_none()
+    return Lease(table, row[0], token, row[1]) if row else None
 
 
 def complete(session: Session, lease: Lease, **values: Any) -> None:
@@ -135,36 +173,65 @@ def fail(
     return given_up
 
 
-def perform(ledger: Ledger, lease: Lease, work: WorkSettings, attempts: int, job: Callable[[], Commit]) -> None:
+def perform(ledger: Ledger, lease: Lease, work: WorkSettings, attempts: int, job: Callable[[], Commit]) -> Attempt:
     """Run `job` while renewing the lease, then its commit in one transaction; record a failure in the row.
 
     Nothing that the job raises goes further: one bad row must not stop the others. A lease that passed on meanwhile
     throws the work away.
     """
+    started = perf_counter()
+    attempt = _perform(ledger, lease, work, attempts, job)
+    WORK_SECONDS.labels(lease.table.__tablename__, attempt).observe(perf_counter() - started)
+    return attempt
+
+
+def _perform(ledger: Ledger, lease: Lease, work: WorkSettings, attempts: int, job: Callable[[], Commit]) -> Attempt:
     bound = log.bind(table=lease.table.__tablename__, row=lease.row_id, attempt=lease.attempt)
+    failure: Exception
     try:
         with held(ledger, lease, work):
             commit = job()
-        ledger.write(commit)
-        return
+            _patiently(lambda: ledger.write(commit))
+        return Attempt.DONE
     except LeaseLostError as error:
-        bound.warning("lease lost", error=str(error))
-        return
+        bound.warning("lease lost", error=error)
+        return Attempt.LOST
     except ChexnodeError as error:
-        reason, retryable, counts = str(error), error.retryable, error.counts
+        failure, reason, retryable, counts = error, str(error), error.retryable, error.counts
     except SQLAlchemyError as error:
-        # The row cannot be written now; the lease runs out and somebody claims it again.
-        bound.error("ledger does not answer", error=str(error))
-        return
+        bound.error("ledger does not answer", error=error)
+        failure, reason, retryable, counts = (
+            error,
+            f"The ledger did not answer: {type(error).__name__}.",
+            True,
+            not is_away(error),
+        )
     except Exception as error:  # noqa: BLE001 - the row's record is the place where it must end up
         bound.exception("unexpected error")
-        reason, retryable, counts = f"{type(error).__name__}: {error}", True, True
+        failure, reason, retryable, counts = error, f"{type(error).__name__}: {error}", True, True
     try:
-        given_up = fail(ledger, lease, work, attempts, reason, retryable=retryable, counts=counts)
+        given_up = _patiently(lambda: fail(ledger, lease, work, attempts, reason, retryable=retryable, counts=counts))
     except (LeaseLostError, SQLAlchemyError) as error:
-        bound.warning("failure not recorded; the lease runs out", error=str(error), reason=reason)
-        return
-    bound.error("given up" if given_up else "failed, will be tried again", error=reason)
+        bound.warning("failure not recorded; the lease runs out", error=error, reason=failure)
+        return Attempt.LOST
+    bound.error("given up" if given_up else "failed, will be tried again", error=failure)
+    return Attempt.GIVEN_UP if given_up else Attempt.RETRIED
+
+
+def _patiently(action: Callable[[], T]) -> T:
+    """Do it, again and again while the ledger is away, for as long as a restart or a full disk may take.
+
+    While nobody can write, nobody can claim either: a row keeps its token, and the work that is done is not lost.
+    """
+    until = monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return action()
+        except SQLAlchemyError as error:
+            if not is_away(error) or monotonic() > until:
+                raise
+            log.warning("ledger does not answer, trying again", error=error)
+            sleep(_PAUSE_SECONDS)
 
 
 def give_up_abandoned(session: Session, table: WorkTable, attempts: int) -> int:
@@ -210,14 +277,18 @@ def _storable(reason: str) -> str:
     return reason.encode("utf-8", "replace").decode().replace("\0", "")[:4000]
 
 
-def make_due_again(session: Session, table: WorkTable) -> int:
+def make_due_again(session: Session, table: WorkTable, *where: ColumnElement[bool]) -> int:
     """Take up again what was given up, and at once what waits after a failure; returns how many rows.
+
+    `where` narrows it down to some rows.
 
     Not a result that has a later version: nobody is to get the older one after it. Studies whose images are taken up
     are planned again: they got a result without them, or none.
     """
     if table is Inference:
-        given_up = select(Inference.pixel_digest).where(Inference.state == WorkState.FAILED)
+        # What retention has removed is computed again when its file comes again, and not before.
+        where = (*where, Inference.error != REMOVED)
+        given_up = select(Inference.pixel_digest).where(Inference.state == WorkState.FAILED, *where)
         studies = select(Series.study_id).join(Instance).where(Instance.pixel_digest.in_(given_up))
         session.execute(
             update(Study)
@@ -231,9 +302,9 @@ def make_due_again(session: Session, table: WorkTable) -> int:
     )
     statement = (
         update(table)
-        .where(~superseded.exists() if table is Result else true())
+        .where(~superseded.exists() if table is Result else true(), *where)
         .where(or_(table.state == WorkState.FAILED, and_(table.state == WorkState.DUE, table.error != "")))
-        .values(state=WorkState.DUE, attempts=0, due_at=now())
+        .values(state=WorkState.DUE, attempts=0, due_at=now(), **({"taken_up_at": now()} if table is Delivery else {}))
         .execution_options(synchronize_session=False)
     )
     return _rowcount(session, statement)

@@ -3,20 +3,33 @@
 Used by everything that keeps state. Tables: schemas/tables.py; claiming of work: node/leases.py.
 """
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Double, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import FunctionElement
 
+from node.metrics import LEDGER_SECONDS
 from schemas.settings import Settings
 
 T = TypeVar("T")
+
+#: Primary result codes (sqlite.org/rescode.html) that are the surroundings' and not the statement's.
+_SQLITE_AWAY = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+}
 
 #: How long a SQLite writer waits for another one, seconds.
 _BUSY_SECONDS = 30
@@ -57,7 +70,7 @@ class Ledger:
         self.engine = (
             _sqlite_engine(url)
             if make_url(url).get_backend_name() == "sqlite"
-            else create_engine(url, hide_parameters=True)
+            else create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args=_network_limits(url))
         )
 
     @contextmanager
@@ -74,7 +87,11 @@ class Ledger:
         """
         for attempt in range(1, _TRIES + 1):
             try:
-                with Session(self.engine, expire_on_commit=False) as session, session.begin():
+                with (
+                    LEDGER_SECONDS.time(),
+                    Session(self.engine, expire_on_commit=False) as session,
+                    session.begin(),
+                ):
                     return change(session)
             except (IntegrityError, OperationalError) as error:
                 # Two receivers inserted the same study, or PostgreSQL found a deadlock: the second look succeeds.
@@ -93,8 +110,33 @@ def open_ledger(settings: Settings) -> Ledger:
     return Ledger(settings.resolved_ledger_url)
 
 
+def is_away(error: SQLAlchemyError) -> bool:
+    """Whether the database is down, full, locked or read-only: the same statement may succeed later.
+
+    SQLite calls a wrong statement an operational error too; its own code tells them apart.
+    """
+    if not isinstance(error, DBAPIError):
+        return False
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in _SQLITE_AWAY
+    return isinstance(error, OperationalError | InternalError) or error.connection_invalidated
+
+
 def _is_disconnect(error: DBAPIError) -> bool:
     return error.connection_invalidated
+
+
+def _network_limits(url: str) -> dict[str, Any]:
+    """libpq's time limits, where the URL says none: a host that has gone would be waited for a quarter of an hour."""
+    limits = {
+        "connect_timeout": 5,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+    }
+    return {key: value for key, value in limits.items() if key not in make_url(url).query}
 
 
 def _sqlite_engine(url: str) -> Engine:

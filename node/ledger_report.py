@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from node.routing import RouteReason
+from schemas.change_tables import Withdrawal
 from schemas.tables import (
     Delivery,
     Inference,
@@ -40,6 +41,7 @@ def status_table(session: Session) -> Table:
     for name, work in (
         ("analyses", Inference),
         ("results", Result),
+        ("withdrawals", Withdrawal),
         ("pictures", Picture),
         ("deliveries", Delivery),
     ):
@@ -83,9 +85,9 @@ def recent_problems(session: Session) -> Iterator[Problem]:
     for instance, picture in session.execute(undrawn.order_by(Picture.id.desc()).limit(_LIMIT)):
         what = "no pictures for the page" if picture.state == WorkState.FAILED else "pictures will be tried again"
         yield Problem(instance.sop_instance_uid, what, picture.error)
-    conflicts = select(Reception).where(Reception.outcome == Outcome.CONFLICT).order_by(Reception.id.desc())
+    conflicts = select(Reception).where(Reception.outcome == Outcome.QUARANTINED).order_by(Reception.id.desc())
     for reception in session.scalars(conflicts.limit(_LIMIT)):
-        yield Problem(reception.sop_instance_uid, "kept, not used", reception.detail)
+        yield Problem(reception.sop_instance_uid, "in quarantine", reception.detail)
     aside = select(Instance).where(~Instance.selected, Instance.route_reason != RouteReason.OWN_OBJECT)
     for instance in session.scalars(aside.order_by(Instance.id.desc()).limit(_LIMIT)):
         yield Problem(instance.sop_instance_uid, "set aside", instance.route_explanation)

@@ -1,6 +1,7 @@
-"""The object store: bytes under their SHA-256, in a folder. Put first, then one short ledger commit of digests.
+"""The object store: bytes under their SHA-256. Put first, then one short ledger commit of digests.
 
-What a call has returned for survives kill -9 and power loss: fsync the file, rename, fsync the folder.
+What a call has returned for survives kill -9 and power loss: fsync the file, rename, fsync the folder. Here are what
+everybody else relies on (ObjectStore) and the folder; over HTTP: node/http_store.py; which one: node/stores.py.
 """
 
 import errno
@@ -9,12 +10,40 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from node.durable import sync_folder
 from schemas.errors import ObjectMissingError, OutOfResourcesError
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
+_NO_ROOM = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE),
+    *(errno.EACCES, errno.EPERM),
+}
+
+
+class ObjectStore(Protocol):
+    """Where bytes are kept, whichever host they lie on.
+
+    Every method raises StoreUnavailableError where another host would have to answer and does not.
+    """
+
+    def put(self, content: bytes) -> str:
+        """Keep `content`; returns its SHA-256 (hex). Durable when it returns. Raises OutOfResourcesError."""
+        ...
+
+    def get(self, sha256: str) -> bytes:
+        """The object's bytes, checked. Raises ObjectMissingError when absent or damaged."""
+        ...
+
+    def file(self, sha256: str) -> AbstractContextManager[Path]:
+        """The object as a file that stays while the block runs, not to be changed. Raises ObjectMissingError."""
+        ...
+
+    def holds(self, sha256: str) -> bool:
+        """Whether the object is there."""
+        ...
 
 
 class FolderObjectStore:
@@ -34,14 +63,15 @@ class FolderObjectStore:
         """Where the object lies, whether it is there or not."""
         return self.root / sha256[:2] / sha256[2:4] / sha256
 
-    def adopt(self, source: Path) -> str:
+    def adopt(self, source: Path, sha256: str | None = None) -> str:
         """Move a file of the store's own file system in; returns its SHA-256 (hex). Durable when it returns.
 
-        Raises OutOfResourcesError when the disk is full or read-only; `source` is then still there.
+        `sha256` where the caller has computed it while the file was written. Raises OutOfResourcesError when the disk
+        is full or read-only; `source` is then still there.
         """
         try:
             with source.open("rb") as stream:
-                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+                sha256 = sha256 or hashlib.file_digest(stream, "sha256").hexdigest()
                 os.fsync(stream.fileno())
             target = self.path(sha256)
             self._make_folder(target.parent)
@@ -53,19 +83,29 @@ class FolderObjectStore:
             raise
         return sha256
 
-    def put(self, content: bytes) -> str:
-        """Keep `content`; returns its SHA-256 (hex). Durable when it returns. Raises OutOfResourcesError."""
-        descriptor, name = tempfile.mkstemp(dir=self.incoming, prefix="put-")
+    @contextmanager
+    def draft(self) -> Iterator[Path]:
+        """An empty file to be filled and adopted within the block, and removed when it was not.
+
+        Raises OutOfResourcesError, also in the place of what the block meets when the disk is full or read-only.
+        """
         try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(content)
-            return self.adopt(Path(name))
+            descriptor, name = tempfile.mkstemp(dir=self.incoming, prefix="put-")
+            os.close(descriptor)
+            try:
+                yield Path(name)
+            finally:
+                Path(name).unlink(missing_ok=True)
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise OutOfResourcesError(f"{self.root}: {error.strerror}.") from error
             raise
-        finally:
-            Path(name).unlink(missing_ok=True)
+
+    def put(self, content: bytes) -> str:
+        """Keep `content`; returns its SHA-256 (hex). Durable when it returns. Raises OutOfResourcesError."""
+        with self.draft() as path:
+            path.write_bytes(content)
+            return self.adopt(path, hashlib.sha256(content).hexdigest())
 
     def get(self, sha256: str) -> bytes:
         """The object's bytes, checked. Raises ObjectMissingError when absent or damaged."""
@@ -76,6 +116,17 @@ class FolderObjectStore:
         if hashlib.sha256(content).hexdigest() != sha256:
             raise ObjectMissingError(f"{sha256} in {self.root} has other content: restore it from a backup.")
         return content
+
+    @contextmanager
+    def file(self, sha256: str) -> Iterator[Path]:
+        """The object's file. Raises ObjectMissingError when absent; the bytes are not checked."""
+        path = self.path(sha256)
+        if not path.is_file():
+            raise ObjectMissingError(f"{sha256} is not in {self.root}.")
+        yield path
+
+    def holds(self, sha256: str) -> bool:
+        return self.path(sha256).is_file()
 
     def __iter__(self) -> Iterator[str]:
         """SHA-256 of every object."""

@@ -10,6 +10,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from node.ledger import Ledger, now
+from node.metrics import local_figures
 from node.repeating import repeating
 from schemas.tables import Process
 
@@ -46,11 +47,19 @@ def present_roles(ledger: Ledger) -> set[str]:
 
 def _arrive(session: Session, role: str) -> int:
     session.execute(delete(Process).where(Process.seen_at <= now() - _FORGOTTEN_SECONDS))
-    process = Process(role=role, host=socket.gethostname(), process_id=os.getpid(), started_at=now(), seen_at=now())
+    process = Process(
+        role=role,
+        host=socket.gethostname(),
+        process_id=os.getpid(),
+        started_at=now(),
+        seen_at=now(),
+        figures=local_figures(),
+    )
     session.add(process)
     session.flush()
     return process.id
 
 
 def _beat(ledger: Ledger, row_id: int) -> None:
-    ledger.write(lambda session: session.execute(update(Process).where(Process.id == row_id).values(seen_at=now())))
+    sign_of_life = update(Process).where(Process.id == row_id).values(seen_at=now(), figures=local_figures())
+    ledger.write(lambda session: session.execute(sign_of_life))

@@ -82,6 +82,8 @@ class Publisher:
 
     def __init__(self, settings: Settings) -> None:
         self._app = make_celery(settings)
+        # Nobody answers heartbeats while there is nothing to say: RabbitMQ would hang up, and the next hint be lost.
+        self._app.conf.broker_heartbeat = 0
         self._pending: Counter[str] = Counter()
         self._arrived = threading.Condition()
         threading.Thread(target=self._publish, name="publisher", daemon=True).start()
@@ -102,7 +104,7 @@ class Publisher:
             try:
                 self._app.send_task(queue, queue=queue)
             except Exception as error:  # noqa: BLE001 - each broker has its own errors; this thread must outlive them
-                log.warning("broker not reachable; the sweep will publish again", queue=queue, error=repr(error))
+                log.warning("broker not reachable; the sweep will publish again", queue=queue, error=error)
                 with self._arrived:
                     self._pending.clear()
 
@@ -110,10 +112,11 @@ class Publisher:
         """Messages in `queue` that no worker has taken; 0 when the broker cannot be asked."""
         try:
             with self._app.connection_for_read() as connection:
-                declared: Any = connection.default_channel.queue_declare(queue=queue, durable=True)
+                # As publishing declares it: RabbitMQ refuses anything else.
+                declared: Any = self._app.amqp.queues[queue](connection.default_channel).queue_declare()
                 return int(declared.message_count)
         except Exception as error:  # noqa: BLE001 - each broker has its own errors
-            log.warning("broker not reachable", queue=queue, error=repr(error))
+            log.warning("broker not reachable", queue=queue, error=error)
             return 0
 
 

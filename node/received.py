@@ -1,7 +1,7 @@
 """A received Part 10 file as the ledger sees it: its identity and its three digests, read without decoding a pixel.
 
 The three digests tell a duplicate, changed pixels and a changed header apart:
-- data set: the bytes after group 0002 as they came;
+- data set: the bytes after group 0002 as they came (those from Pixel Data on by their own SHA-256);
 - pixels: transfer syntax, image module (group 0028 without spacing, Presentation LUT Shape) and everything from Pixel
   Data (7FE0,0010) on;
 - header: every other element.
@@ -10,7 +10,9 @@ The three digests tell a duplicate, changed pixels and a changed header apart:
 import hashlib
 import mmap
 import re
+import threading
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -30,8 +32,14 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
 _SPACING = {0x00280030, 0x00280A02, 0x00280A04}
 _PRESENTATION_LUT_SHAPE = 0x20500020
 #: Largest deflated data set, inflated: far above any radiograph (PS3.5 A.5 is meant for reports).
-_INFLATED_LIMIT = 256 << 20
+_INFLATED_LIMIT = 64 << 20
 _INFLATE_STEP = 1 << 20
+#: From this size on one file at a time is parsed, and every deflated one: all but Pixel Data is in memory meanwhile,
+#: and sixty senders may bring a private element of a gigabyte, or a deflated one, at once.
+_LARGE_BYTES = 32 << 20
+_parsing_large = threading.Lock()
+#: Longer values are of no use but for the digests.
+_LONGEST_KEPT_VALUE = 1 << 20
 _PIXEL_DATA = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 
 
@@ -49,7 +57,8 @@ class ReceivedFile:
     study_instance_uid: str
     transfer_syntax_uid: str
     patient_id: str
-    #: SHA-256, hex.
+    #: SHA-256, hex; of the file as a whole first.
+    file_sha256: str
     dataset_digest: str
     pixel_digest: str
     header_digest: str
@@ -64,13 +73,16 @@ def read_received(path: Path) -> ReceivedFile:
         if path.stat().st_size == 0:
             raise NotDicomError("The file is empty.")
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return _read(path, content)
+            # The transfer syntax lies in the first elements of the file.
+            deflated = content.find(DeflatedExplicitVRLittleEndian.encode(), 0, 1024) >= 0
+            with _parsing_large if deflated or len(content) > _LARGE_BYTES else nullcontext():
+                return _read(path, content)
     except (NotDicomError, IdentityError):
         raise
     except InvalidDicomError as error:
         raise NotDicomError("It is no DICOM Part 10 file: the prefix DICM is missing.") from error
     except Exception as error:
-        raise NotDicomError(f"Parsing failed: {type(error).__name__}: {error}") from error
+        raise NotDicomError(f"Parsing failed: {type(error).__name__}.", said=error) from error
 
 
 def _read(path: Path, content: mmap.mmap) -> ReceivedFile:
@@ -82,6 +94,8 @@ def _read(path: Path, content: mmap.mmap) -> ReceivedFile:
     # Preamble, "DICM", the group length element itself, and what it counts (PS3.10 section 7.1).
     start = 132 + 12 + int(meta.FileMetaInformationGroupLength)
     image, rest = hashlib.sha256(syntax.encode()), hashlib.sha256()
+    # Nearly all of the file lies from Pixel Data on, and is hashed once for both digests that it is a part of.
+    end, pixels_digest = len(content), b""
     if syntax == DeflatedExplicitVRLittleEndian:
         _check_inflated_size(content, start)
         header = dcmread(source)
@@ -92,16 +106,21 @@ def _read(path: Path, content: mmap.mmap) -> ReceivedFile:
     else:
         header = dcmread(source, stop_before_pixels=True)
         # dcmread() left the stream at the Pixel Data element, or at the end where there is none.
+        end = content.tell()
         with memoryview(content) as view:
-            tail = view[content.tell() :]
-            image.update(tail)
-            # More than the element's own tag, VR and length.
-            has_pixel_data = len(tail) > 12
-            tail.release()
+            pixels_digest = hashlib.sha256(view[end:]).digest()
+        image.update(pixels_digest)
+        # More than the element's own tag, VR and length.
+        has_pixel_data = len(content) - end > 12
     for tag in sorted(header.keys()):
-        _update(image if _is_image(tag) else rest, header.get_item(tag))
+        element = header.get_item(tag)
+        _update(image if _is_image(tag) else rest, element)
+        if _is_long(element):
+            del header[tag]
     with memoryview(content) as view:
-        dataset_digest = hashlib.sha256(view[start:]).hexdigest()
+        dataset = hashlib.sha256(view[start:end])
+        dataset.update(pixels_digest)
+        file_sha256 = hashlib.sha256(view).hexdigest()
     return ReceivedFile(
         path=path,
         header=header,
@@ -112,7 +131,8 @@ def _read(path: Path, content: mmap.mmap) -> ReceivedFile:
         study_instance_uid=_uid(header, "StudyInstanceUID"),
         transfer_syntax_uid=str(syntax),
         patient_id=text(header, "PatientID"),
-        dataset_digest=dataset_digest,
+        file_sha256=file_sha256,
+        dataset_digest=dataset.hexdigest(),
         pixel_digest=image.hexdigest(),
         header_digest=rest.hexdigest(),
     )
@@ -139,6 +159,10 @@ def _uid(header: Dataset, keyword: str) -> str:
 
 def _is_image(tag: BaseTag) -> bool:
     return (tag.group == 0x0028 and tag not in _SPACING) or tag == _PRESENTATION_LUT_SHAPE
+
+
+def _is_long(element: DataElement | RawDataElement) -> bool:
+    return isinstance(element, RawDataElement) and len(element.value or b"") > _LONGEST_KEPT_VALUE
 
 
 def _check_inflated_size(content: mmap.mmap, start: int) -> None:

@@ -11,10 +11,11 @@ import structlog
 from sqlalchemy import select
 
 from node.ledger import Ledger
-from node.object_store import FolderObjectStore
+from node.object_store import FolderObjectStore, ObjectStore
 from node.received import read_received
 from node.reception import ReceptionDesk
-from schemas.errors import IdentityError, NotDicomError
+from schemas.change_tables import Removal
+from schemas.errors import IdentityError, NotDicomError, StoreUnavailableError
 from schemas.identity import MANUFACTURER
 from schemas.tables import Inference, Instance, Picture, Reception, StoredObject
 
@@ -35,14 +36,26 @@ class Reconciliation:
     missing: list[str]
 
 
-def reconcile(ledger: Ledger, store: FolderObjectStore, desk: ReceptionDesk) -> Reconciliation:
-    """Record files without rows; report instances whose file is gone. Deletes only torn files of dead receivers."""
+def reconcile(
+    ledger: Ledger, store: FolderObjectStore, desk: ReceptionDesk, everywhere: ObjectStore | None = None
+) -> Reconciliation:
+    """Record files without rows; report instances whose file is gone. Deletes only torn files of dead receivers.
+
+    `everywhere` where other hosts may hold what this one does not; of one that does not answer nothing is said.
+    """
     store.remove_abandoned(ABANDONED_SECONDS)
     with ledger.read() as session:
         rows: set[str | None] = set()
-        for column in (Reception.file_sha256, Inference.output_sha256, StoredObject.sha256, Picture.sha256):
+        for column in (
+            Reception.file_sha256,
+            Inference.output_sha256,
+            StoredObject.sha256,
+            Picture.sha256,
+            Removal.sha256,
+        ):
             rows.update(session.scalars(select(column)))
-        needed = {row.file_sha256: row.sop_instance_uid for row in session.scalars(select(Instance))}
+        kept = select(Instance.file_sha256, Instance.sop_instance_uid).where(Instance.removed_at.is_(None))
+        needed = {sha256: uid for sha256, uid in session.execute(kept)}  # noqa: C416 - rows are no pairs to the type checker
     present = set(store)
     recorded = 0
     for sha256 in sorted(present - rows):
@@ -50,10 +63,23 @@ def reconcile(ledger: Ledger, store: FolderObjectStore, desk: ReceptionDesk) -> 
             recorded += _record(ledger, store, desk, sha256)
         except Exception:
             log.exception("a file without row could not be recorded", file=sha256)
-    missing = [uid for sha256, uid in needed.items() if sha256 not in present]
+    missing = [
+        uid
+        for sha256, uid in needed.items()
+        if sha256 not in present and not (everywhere and _held(everywhere, sha256))
+    ]
+    desk.release_corrected()
     for uid in missing:
         log.error("the object store has lost the file of an instance; send it again", instance=uid)
     return Reconciliation(recorded, missing)
+
+
+def _held(everywhere: ObjectStore, sha256: str) -> bool:
+    try:
+        return everywhere.holds(sha256)
+    except StoreUnavailableError as error:
+        log.warning("not known whether a file is there", file=sha256, error=error)
+        return True
 
 
 def _record(ledger: Ledger, store: FolderObjectStore, desk: ReceptionDesk, sha256: str) -> bool:

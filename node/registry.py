@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from node.routing import RoutedBundle
 from schemas.bundle import Manifest
 from schemas.errors import BundleError, ChexnodeError
 from schemas.tables import Bundle, BundleState
@@ -56,6 +57,11 @@ def active_bundles(session: Session) -> list[ActiveBundle]:
     return [ActiveBundle(digest, manifest) for digest, manifest in found if manifest is not None]
 
 
+def routed_bundles(session: Session) -> list[RoutedBundle]:
+    """What routing needs to know of the active bundles."""
+    return [RoutedBundle(each.digest, each.manifest.name, each.manifest.population) for each in active_bundles(session)]
+
+
 def manifest_of(session: Session, digest: str) -> Manifest:
     """The manifest of a registered bundle, active or not. Raises BundleNotFoundError or BundleError."""
     stored = session.scalar(select(Bundle.manifest).where(Bundle.digest == digest))
@@ -95,5 +101,5 @@ def parsed_manifest(manifest: str) -> Manifest | None:
     try:
         return Manifest.model_validate_json(manifest)
     except ValidationError as error:
-        log.error("the manifest of a registered bundle cannot be read", error=str(error))
+        log.error("the manifest of a registered bundle cannot be read", error=error)
         return None

@@ -25,7 +25,7 @@ def repeating(name: str, seconds: float, action: Callable[[], object]) -> Iterat
             except StopIteration:
                 return
             except SQLAlchemyError as error:
-                log.warning("ledger does not answer, trying again", task=name, error=str(error))
+                log.warning("ledger does not answer, trying again", task=name, error=error)
 
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()

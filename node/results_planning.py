@@ -16,7 +16,9 @@ from node.ledger import now
 from node.population import taken
 from node.reading import settle
 from node.registry import ActiveBundle
+from node.removal import REMOVED, is_removed
 from node.routing import RouteReason
+from node.withdrawal import withdraw_sent
 from schemas.settings import AllowedWaits, ResultObject
 from schemas.tables import Inference, Instance, Planned, Result, ResultImage, Series, StoredObject, Study, WorkState
 
@@ -56,7 +58,10 @@ def plan_results(
                 continue  # PostgreSQL: an image came after the query looked and before it held the study
             # Of a study whose every analysis failed this is the only thing that changes.
             study.changed_at = now()
-            planned += _plan_or_withdraw(session, study, bundle, images, wanted, waits)
+            if not _is_said_already(session, study, bundle, images):
+                if _compute_again(session, images):
+                    continue
+                planned += _plan_or_withdraw(session, study, bundle, images, wanted, waits)
             session.add(Planned(study_id=study.id, bundle_digest=bundle.digest))
     _finish(session, bundles, waits, limit)
     return planned
@@ -129,7 +134,8 @@ def _plan_or_withdraw(
     waits: AllowedWaits,
 ) -> bool:
     if any(inference.state == WorkState.DONE for _, inference in images):
-        return _plan(session, study, bundle, images, wanted)
+        _plan(session, study, bundle, images, wanted)
+        return True
     # The population includes no image any more, or none of what there is now could be analysed.
     _withdraw(session, study, waits, Result.bundle_name == bundle.manifest.name)
     return False
@@ -165,6 +171,44 @@ def _finish(session: Session, bundles: Sequence[ActiveBundle], waits: AllowedWai
             _withdraw(session, study, waits, true())
 
 
+def _versions(study: Study, bundle: ActiveBundle) -> Select[Result]:
+    return select(Result).where(Result.study_id == study.id, Result.bundle_name == bundle.manifest.name)
+
+
+def _is_said_already(
+    session: Session, study: Study, bundle: ActiveBundle, images: list[tuple[Instance, Inference]]
+) -> bool:
+    """Whether the next version would be made from exactly what the last one was made from.
+
+    One that was withdrawn is made again, also from the same: a correction may be taken back.
+    """
+    latest = session.scalars(_versions(study, bundle).order_by(Result.version.desc()).limit(1)).one_or_none()
+    if latest is None or (latest.state == WorkState.DONE and not latest.current):
+        return False
+    made_from = [
+        (instance.id, inference.id, instance.file_sha256, inference.state == WorkState.DONE)
+        for instance, inference in images
+    ]
+    return made_from == _made_from(latest)
+
+
+def _compute_again(session: Session, images: list[tuple[Instance, Inference]]) -> bool:
+    """Make due what was computed once and removed by retention since; whether there is anything to wait for.
+
+    An image whose file was removed too is given up, until somebody sends it again.
+    """
+    waits = False
+    for instance, inference in images:
+        if inference.state == WorkState.DONE and is_removed(inference):
+            if instance.removed_at is None:
+                priority = inference_priority(instance.series.study)
+                queue_inference(session, instance.pixel_digest, instance.file_sha256, inference.bundle_digest, priority)
+                waits = True
+            else:
+                inference.state, inference.error = WorkState.FAILED, REMOVED
+    return waits
+
+
 def _withdraw(session: Session, study: Study, waits: AllowedWaits, which: ColumnElement[bool]) -> None:
     """What was said of the study no longer holds, and nothing new can be said."""
     withdrawn = session.scalars(
@@ -173,6 +217,7 @@ def _withdraw(session: Session, study: Study, waits: AllowedWaits, which: Column
         .values(current=False)
         .returning(Result.id)
     ).all()
+    withdraw_sent(session, study, which)
     settle(session, study, waits)
     if withdrawn:
         log.warning(
@@ -186,22 +231,12 @@ def _plan(
     bundle: ActiveBundle,
     images: list[tuple[Instance, Inference]],
     wanted: set[ResultObject],
-) -> bool:
-    """Add the next version's rows, unless it would be made from exactly what the last one was made from.
-
-    One that was withdrawn is made again, also from the same: a correction may be taken back.
-    """
+) -> None:
+    """Add the next version's rows."""
     name = bundle.manifest.name
-    versions = select(Result).where(Result.study_id == study.id, Result.bundle_name == name)
+    versions = _versions(study, bundle)
     latest = session.scalars(versions.order_by(Result.version.desc()).limit(1)).one_or_none()
     current = session.scalars(versions.where(Result.current)).one_or_none()
-    made_from = [
-        (instance.id, inference.id, instance.file_sha256, inference.state == WorkState.DONE)
-        for instance, inference in images
-    ]
-    withdrawn = latest is not None and latest.state == WorkState.DONE and not latest.current
-    if latest and not withdrawn and made_from == _made_from(latest):
-        return False
     result = Result(
         study_id=study.id,
         bundle_digest=bundle.digest,
@@ -222,7 +257,6 @@ def _plan(
                 result.objects.append(_mint(kind, instance.id))
     result.objects.append(_mint(ResultObject.REPORT, None))
     log.info("result planned", study=study.study_instance_uid, bundle=name, version=result.version, images=len(images))
-    return True
 
 
 def _made_from(result: Result) -> list[tuple[int, int, str, bool]]:

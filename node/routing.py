@@ -61,6 +61,8 @@ class RouteReason(StrEnum):
     OUTSIDE_POPULATION = "outside_population"
     #: There is no active bundle.
     NO_BUNDLE = "no_bundle"
+    #: A rejection note names it (node/rejection.py); never the answer of routing itself.
+    REJECTED = "rejected"
 
 
 @dataclass(frozen=True)

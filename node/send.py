@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from node.association import NoAssociation, NoAssociationError, Peer, TimeLimits, associated
+from node.dicom_tls import ClientTls
 from node.files import expand
 from node.store_status import explain
 
@@ -30,6 +31,8 @@ _CONTEXTS = 128
 _LIMITS = TimeLimits(connect=10.0, associate=30.0, answer=60.0)
 #: Nothing was sent, because there was no association or no file.
 _NOTHING_SENT = 2
+
+_PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 #: SOP class and transfer syntax of a file.
 _Kind: TypeAlias = tuple[UID, UID]
@@ -81,11 +84,19 @@ class Sent:
 
 
 def send_files(
-    files: Sequence[Path], host: str, port: int, called: str, calling: str, *, progress: bool = False
+    files: Sequence[Path],
+    host: str,
+    port: int,
+    called: str,
+    calling: str,
+    *,
+    tls: ClientTls | None = None,
+    progress: bool = False,
 ) -> list[Sent]:
     """Send every file, over one association where its 128 presentation contexts suffice; unreadable ones are reported.
 
-    Raises NoAssociationError (a PeerError) when the first association cannot be made.
+    Raises NoAssociationError (a PeerError) when the first association cannot be made, SettingsError when a file for
+    TLS is not usable.
     """
     kinds: dict[Path, _Kind] = {}
     outcome: dict[Path, Sent] = {}
@@ -95,7 +106,7 @@ def send_files(
             outcome[path] = kind
         else:
             kinds[path] = kind
-    peer = Peer(host, port, called, calling)
+    peer = Peer(host, port, called, calling, tls)
     console = Console()
     with Progress(console=console, disable=not (progress and console.is_terminal), transient=True) as bar:
         task = bar.add_task("sending", total=len(kinds))
@@ -175,17 +186,35 @@ def _send_one(association: Any, path: Path, sop_class: UID, transfer_syntax: UID
     "--to", "address", default="CHEXNODE@127.0.0.1:11112", show_default=True, help="AE@HOST:PORT of the peer."
 )
 @click.option("--as", "calling", default="CHEXSEND", show_default=True, help="Calling AE title.")
+@click.option("--tls", is_flag=True, help="Over TLS (the usual port is 2762).")
+@click.option("--ca", type=_PEM, help="Authorities behind the peer's certificate (PEM); otherwise the system's.")
+@click.option("--certificate", type=_PEM, help="Own certificate, where the peer asks for one (PEM).")
+@click.option("--key", type=_PEM, help="Its key, where it is in a file of its own (PEM).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document for scripts, and nothing else.")
-def send_command(files: tuple[Path, ...], address: str, calling: str, as_json: bool) -> None:
+def send_command(
+    files: tuple[Path, ...],
+    address: str,
+    calling: str,
+    tls: bool,
+    ca: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    as_json: bool,
+) -> None:
     """Send DICOM FILES (folders are searched) by C-STORE, and say what became of each and what to do.
 
     Status 0 when every file was accepted (with or without a warning), 1 when any was not, 2 when there was no
     association or nothing to send.
     """
     called, host, port = _parse_peer(address)
+    if not tls and (ca or certificate or key):
+        raise click.UsageError("--ca, --certificate and --key belong to --tls")
+    if key and not certificate:
+        raise click.UsageError("--key belongs to --certificate")
+    over = ClientTls(ca, certificate, key) if tls else None
     started = time.monotonic()
     try:
-        sent = send_files(expand(files), host, port, called, calling, progress=not as_json)
+        sent = send_files(expand(files), host, port, called, calling, tls=over, progress=not as_json)
     except NoAssociationError as error:
         _say_why_not(str(error), error.to_do, error.reason, as_json)
         raise click.exceptions.Exit(_NOTHING_SENT) from error

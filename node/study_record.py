@@ -6,13 +6,15 @@ Read by the page of a study and by the API.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from node.bundle_results import BundleResult
 from node.image_states import Analysis, ImageState
 from node.ledger import now
 from node.worklist import Row, read_rows
+from schemas.change_tables import Rejection, Withdrawal
+from schemas.codes import RejectionReason
 from schemas.errors import StudyNotFoundError
 from schemas.result import ImageResult
 from schemas.tables import (
@@ -74,7 +76,7 @@ class StudyRecord:
     selected: list[SelectedImage]
     #: Instances that routing set aside, with their reasons.
     set_aside: list[Instance]
-    #: Objects that contradict what was known: kept, not used.
+    #: Objects in quarantine: they contradict what is known.
     conflicts: list[Reception]
     objects: list[ObjectState]
     events: list[Event]
@@ -111,9 +113,12 @@ def read_study(session: Session, study_instance_uid: str) -> StudyRecord:
             if each.analysis is not Analysis.SET_ASIDE
         ],
         set_aside=[each.instance for each in row.images if each.analysis is Analysis.SET_ASIDE],
-        conflicts=[each for each in receptions if each.outcome == Outcome.CONFLICT],
+        conflicts=[each for each in receptions if each.outcome == Outcome.QUARANTINED],
         objects=objects,
-        events=_events(study, receptions, inferences, results, objects, names),
+        events=sorted(
+            [*_events(study, receptions, inferences, results, objects, names), *_withdrawn(session, study, results)],
+            key=lambda event: event.at,
+        ),
     )
 
 
@@ -157,7 +162,8 @@ def _events(
         Outcome.NEW: "Image received",
         Outcome.PIXELS_CHANGED: "Image received again with other pixels",
         Outcome.HEADER_CHANGED: "Corrected header received",
-        Outcome.CONFLICT: "Contradicting object received, not used",
+        Outcome.RESTORED: "Image received again, taken in again",
+        Outcome.QUARANTINED: "Contradicting object received, in quarantine",
     }
     events = [
         Event(each.received_at, words[Outcome(each.outcome)], f"from {each.calling_ae_title}") for each in receptions
@@ -187,7 +193,28 @@ def _events(
         events.append(Event(study.opened_at, "Opened", _by(study.opened_by)))
     if study.read_at and study.read_state == ReadState.READ:
         events.append(Event(study.read_at, "Marked as read", _by(study.read_by)))
-    return sorted(events, key=lambda event: event.at)
+    return events
+
+
+def _withdrawn(session: Session, study: Study, results: Sequence[Result]) -> list[Event]:
+    """What was taken back: images by rejection notes, results since nothing is left of them, files by retention."""
+    rejected = session.execute(
+        select(func.min(Rejection.noted_at), Rejection.reason, func.count())
+        .where(Rejection.study_instance_uid == study.study_instance_uid)
+        .group_by(Rejection.note_sop_instance_uid, Rejection.reason)
+    )
+    events = [
+        Event(at, "Rejection note received", f"{RejectionReason(reason).code.meaning}, {number} named")
+        for at, reason, number in rejected
+    ]
+    versions = {each.id: each for each in results}
+    for withdrawal in session.scalars(select(Withdrawal).where(Withdrawal.result_id.in_(versions))):
+        result = versions[withdrawal.result_id]
+        what = f"Result {result.version} of {result.bundle_name} withdrawn"
+        events.append(Event(withdrawal.created_at, what, RejectionReason(withdrawal.reason).code.meaning))
+    if study.removed_at:
+        events.append(Event(study.removed_at, "Files removed by retention"))
+    return events
 
 
 def _by(name: str) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console
 from node.activation import provide_shipped
 from node.database import upgrade
 from node.ledger import open_ledger
-from node.logs import configure_logs
+from node.logs import configure_logs_of
 from node.presence import present_roles
 from node.queue import empty_file_broker
 from node.supervisor import Part, Supervisor, check_port, chexnode_part, only_one, stop_signals
@@ -19,6 +19,8 @@ from schemas.settings import Settings, load_settings
 def node_parts(settings: Settings) -> list[Part]:
     """The processes of a node with these settings."""
     parts = [chexnode_part("node", "node"), chexnode_part("page", "page"), chexnode_part("worker", "worker")]
+    if settings.store.host:
+        parts.append(chexnode_part("store", "store"))
     if settings.destinations:
         parts.append(chexnode_part("delivery", "delivery"))
     if settings.training.enabled:
@@ -37,7 +39,13 @@ def make_supervisor(settings: Settings, before: Sequence[Part] = ()) -> Supervis
     """Prepare home folder, broker and ledger, and the supervisor of all parts. Raises PortInUseError early."""
     dicom, page = settings.dicom, settings.page
     check_port(page.host, page.port, "The worklist page", "CHEXNODE_PAGE__PORT (page.port)")
-    check_port(dicom.host, dicom.port, "The DICOM receiver", "CHEXNODE_DICOM__PORT (dicom.port)")
+    if dicom.plain:
+        check_port(dicom.host, dicom.port, "The DICOM receiver", "CHEXNODE_DICOM__PORT (dicom.port)")
+    if dicom.tls.certificate is not None:
+        setting = "CHEXNODE_DICOM__TLS__PORT (dicom.tls.port)"
+        check_port(dicom.host, dicom.tls.port, "The DICOM receiver over TLS", setting)
+    if settings.store.host:
+        check_port(settings.store.host, settings.store.port, "The object store", "CHEXNODE_STORE__PORT (store.port)")
     if not settings.broker_url:
         empty_file_broker(settings)
     ledger = open_ledger(settings)
@@ -52,8 +60,8 @@ def up_command() -> None:
 
     Parts that die are restarted. Their logs are in HOME/logs.
     """
-    configure_logs()
     settings = load_settings()
+    configure_logs_of(settings)
     console = Console()
     with only_one(settings.home):
         supervisor = make_supervisor(settings)
@@ -73,7 +81,10 @@ def up_command() -> None:
                 while not wanted <= present_roles(ledger):
                     supervisor.check()
                     time.sleep(0.2)
-                console.print(f"ready: [bold]{dicom.ae_title}[/] listens on {dicom.host}:{dicom.port}")
+                ports = [str(dicom.port)] if dicom.plain else []
+                if dicom.tls.certificate is not None:
+                    ports.append(f"{dicom.tls.port} (TLS)")
+                console.print(f"ready: [bold]{dicom.ae_title}[/] listens on {dicom.host}, port {' and '.join(ports)}")
                 console.print(f"worklist: {page_address(settings)}", soft_wrap=True)
                 supervisor.serve()
         except KeyboardInterrupt:

@@ -64,7 +64,7 @@ class Row:
     images: list[ImageState]
     #: Current results that this version of the software cannot read, by name of the bundle.
     unreadable: list[Result]
-    #: Objects that contradict what was known of the study: kept, not used.
+    #: Objects in quarantine: they contradict what is known of the study.
     conflicts: int
     #: On the database's clock, seconds.
     waited: float
@@ -241,7 +241,7 @@ def _conflicts(session: Session, studies: Sequence[Study]) -> dict[str, int]:
     uids = [study.study_instance_uid for study in studies]
     counted = session.execute(
         select(Reception.study_instance_uid, func.count())
-        .where(Reception.study_instance_uid.in_(uids), Reception.outcome == Outcome.CONFLICT)
+        .where(Reception.study_instance_uid.in_(uids), Reception.outcome == Outcome.QUARANTINED)
         .group_by(Reception.study_instance_uid)
     )
     return {uid: number for uid, number in counted}  # noqa: C416 - rows are no pairs to the type checker

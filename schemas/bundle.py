@@ -177,6 +177,8 @@ class Metric(_Document):
     n: int
     #: The same figure for the trivial baseline, where there is one.
     baseline: float | None = None
+    #: On what it was measured, where that is not the recipe's frozen cases: "test patients of kermany".
+    data: str = ""
 
 
 class Manifest(_Document):

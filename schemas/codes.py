@@ -203,3 +203,28 @@ _SEGMENTS: dict[Segment, tuple[Code, tuple[float, float, float]]] = {
     Segment.NASOGASTRIC_TUBE: (Device.NASOGASTRIC_TUBE.code, (75.0, 50.0, 0.0)),
     Segment.CENTRAL_VENOUS_CATHETER: (Device.CENTRAL_VENOUS_CATHETER.code, (88.0, -35.0, -20.0)),
 }
+
+
+class RejectionReason(StrEnum):
+    """Why instances are not to be used any more (PS3.16 CID 7031); the value is the code's.
+
+    Document title of a Key Object Selection that is a rejection note (IHE RAD TF-3 4.66, Imaging Object Change
+    Management). The most serious first.
+    """
+
+    PATIENT_SAFETY = "113037"
+    INCORRECT_WORKLIST_ENTRY = "113038"
+    QUALITY = "113001"
+    RETENTION_EXPIRED = "113039"
+
+    @property
+    def code(self) -> Code:
+        return _REJECTION_REASONS[self]
+
+
+_REJECTION_REASONS = {
+    RejectionReason.PATIENT_SAFETY: Code("113037", "DCM", "Rejected for Patient Safety Reasons"),
+    RejectionReason.INCORRECT_WORKLIST_ENTRY: Code("113038", "DCM", "Incorrect Modality Worklist Entry"),
+    RejectionReason.QUALITY: Code("113001", "DCM", "Rejected for Quality Reasons"),
+    RejectionReason.RETENTION_EXPIRED: Code("113039", "DCM", "Data Retention Policy Expired"),
+}

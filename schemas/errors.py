@@ -17,11 +17,18 @@ class ChexnodeError(Exception):
     #: False when the fault is the surroundings' and not the work's: then no attempt is used up.
     counts: ClassVar[bool] = True
 
-    def __init__(self, detail: str = "") -> None:
+    def __init__(self, detail: str = "", said: object = "") -> None:
         self.detail = detail
+        #: Words of somebody else, a library or a peer: they may hold what a header holds, and are never logged.
+        self.said = str(said)
         super().__init__(detail)
 
     def __str__(self) -> str:
+        return f"{self.own_words} {self.said}".strip()
+
+    @property
+    def own_words(self) -> str:
+        """The message as it may be logged: names no patient."""
         sentence = (type(self).__doc__ or "").strip().split("\n")[0]
         return f"{sentence} {self.detail}".strip()
 
@@ -43,6 +50,25 @@ class IdentityError(ChexnodeError):
     http_status = 409
 
 
+class SopClassError(ChexnodeError):
+    """The SOP class is not that of the presentation context."""
+
+    dimse_status = 0x0122
+
+
+class InstanceUidError(ChexnodeError):
+    """The SOP Instance UID of the request is no UID."""
+
+    dimse_status = 0x0117
+
+
+class ObjectTooLargeError(ChexnodeError):
+    """The object is larger than what is taken."""
+
+    dimse_status = 0xC0A7
+    http_status = 413
+
+
 class OutOfResourcesError(ChexnodeError):
     """The node cannot keep this object at present."""
 
@@ -54,6 +80,14 @@ class OutOfResourcesError(ChexnodeError):
 
 class ObjectMissingError(ChexnodeError):
     """The object store does not hold these bytes, or holds them damaged."""
+
+
+class StoreUnavailableError(ChexnodeError):
+    """The object store of another host does not answer as it should."""
+
+    http_status = 503
+    retryable = True
+    counts = False
 
 
 class PixelDataError(ChexnodeError):
@@ -106,6 +140,10 @@ class LedgerError(ChexnodeError):
     """The ledger cannot be migrated."""
 
 
+class LedgerBackupError(ChexnodeError):
+    """The ledger was not saved or restored."""
+
+
 class LeaseLostError(ChexnodeError):
     """The lease on this work has passed to somebody else; what was computed is thrown away."""
 
@@ -116,14 +154,30 @@ class DeliveryError(ChexnodeError):
     retryable = True
 
 
+class DestinationDownError(DeliveryError):
+    """The destination does not answer."""
+
+
 class DeliveryRefusedError(ChexnodeError):
     """The destination refused the object for good."""
+
+
+class CommitmentError(ChexnodeError):
+    """The storage commitment did not come about."""
+
+    retryable = True
 
 
 class StudyNotFoundError(ChexnodeError):
     """There is no such study."""
 
     http_status = 404
+
+
+class NotReleasedError(ChexnodeError):
+    """It stays in quarantine."""
+
+    http_status = 409
 
 
 class StudyChangedError(ChexnodeError):

@@ -22,8 +22,10 @@ class Outcome(StrEnum):
     PIXELS_CHANGED = "pixels_changed"
     #: Known UID, same pixels, other header: the result is issued again, without inference.
     HEADER_CHANGED = "header_changed"
-    #: Known UID in another study, series or patient: kept, not used.
-    CONFLICT = "conflict"
+    #: The same data set once more, of what was removed or rejected as expired: taken in again.
+    RESTORED = "restored"
+    #: It contradicts what is known of its study: kept, not used (Quarantined).
+    QUARANTINED = "quarantined"
 
 
 class WorkState(StrEnum):
@@ -35,6 +37,34 @@ class WorkState(StrEnum):
     LEASED = "leased"
     DONE = "done"
     #: Given up, with the reason in `error`.
+    FAILED = "failed"
+
+
+class DeliveryState(StrEnum):
+    """State of a delivery: those of WorkState (due, leased, done, failed), and one that only deliveries have."""
+
+    DUE = "due"
+    LEASED = "leased"
+    #: The destination's own answer says that it has the object.
+    DONE = "done"
+    #: Given up: refused for good, or not taken for as long as the destination's settings allow.
+    FAILED = "failed"
+    #: Not to be sent any more, with the reason in `error`: a later version took its place, or an operator dropped it.
+    WITHDRAWN = "withdrawn"
+
+
+class Commitment(StrEnum):
+    """How far a delivered object's storage commitment (PS3.4 annex J) is."""
+
+    #: Its destination is not asked for any.
+    NOT_WANTED = "not_wanted"
+    #: To be asked for once `commitment_due_at` has come.
+    WANTED = "wanted"
+    #: Asked for; asked again when nothing was heard until `commitment_due_at`.
+    REQUESTED = "requested"
+    #: The destination has promised to keep it.
+    COMMITTED = "committed"
+    #: Given up, with the reason in `commitment_error`.
     FAILED = "failed"
 
 
@@ -200,6 +230,8 @@ class Study(Base):
     read_by: Mapped[str] = mapped_column(String(64), default="")
     #: Last change of anything that the worklist or the study's page shows (node/changes.py).
     changed_at: Mapped[float] = mapped_column(Double, index=True)
+    #: When retention removed its files (node/retention.py); NULL while there are any.
+    removed_at: Mapped[float | None] = mapped_column(Double)
 
     series: Mapped[list["Series"]] = relationship(back_populates="study")
 
@@ -207,6 +239,13 @@ class Study(Base):
         one_of("urgency", Urgency),
         one_of("order_priority", OrderPriority),
         one_of("read_state", ReadState),
+        # What retention looks through, the oldest first.
+        Index(
+            "ix_study_kept",
+            "last_received_at",
+            sqlite_where=text("removed_at IS NULL"),
+            postgresql_where=text("removed_at IS NULL"),
+        ),
     )
 
 
@@ -242,6 +281,8 @@ class Instance(Base):
     header_digest: Mapped[str] = mapped_column(String(64))
     #: When its last byte came.
     received_at: Mapped[float] = mapped_column(Double)
+    #: When retention removed its file and what was made of it; NULL while they are kept (node/retention.py).
+    removed_at: Mapped[float | None] = mapped_column(Double)
     #: Whether routing gives it to the model, and why (node/routing.py).
     selected: Mapped[bool] = mapped_column()
     route_reason: Mapped[str] = mapped_column(String(32))
@@ -432,13 +473,25 @@ class Delivery(Work, Base):
     rank: Mapped[int] = mapped_column()
     #: How the destination took it, in its own words.
     answer: Mapped[str] = mapped_column(Text, default="")
+    #: When an operator took it up again: the time that it may take counts from here.
+    taken_up_at: Mapped[float | None] = mapped_column(Double)
+    commitment: Mapped[str] = mapped_column(String(16), default=Commitment.NOT_WANTED)
+    commitment_due_at: Mapped[float | None] = mapped_column(Double)
+    #: Requests since it was sent.
+    commitment_attempts: Mapped[int] = mapped_column(default=0)
+    #: Transaction UID of the last request (CommitmentRequest).
+    commitment_transaction_uid: Mapped[str | None] = mapped_column(String(64), index=True)
+    #: Reason of the last failure; "" once it is committed.
+    commitment_error: Mapped[str] = mapped_column(Text, default="")
 
     object: Mapped[StoredObject] = relationship()
 
     __table_args__ = (
         UniqueConstraint("object_id", "destination"),
         Index("ix_delivery_claim", "destination", "state", "priority", "due_at"),
-        one_of("state", WorkState),
+        one_of("state", DeliveryState),
+        one_of("commitment", Commitment),
+        Index("ix_delivery_commitment", "destination", "commitment", "commitment_due_at"),
     )
 
 
@@ -454,6 +507,8 @@ class Process(Base):
     process_id: Mapped[int] = mapped_column()
     started_at: Mapped[float] = mapped_column(Double)
     seen_at: Mapped[float] = mapped_column(Double, index=True)
+    #: What it has counted and measured, as Prometheus reads it (node/metrics.py).
+    figures: Mapped[str] = mapped_column(Text, default="")
 
 
 class ServedBundle(Base):

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser
 
 from tests.support.browser import chromium
 from tests.support.live_node import LiveNode, orthanc_destination
-from tests.support.peers import Orthanc, Postgres, Redis
+from tests.support.peers import Orthanc, Postgres, RabbitMq, Redis
 
 REAL_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
@@ -56,6 +56,13 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     server = Redis(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMq]:
+    server = RabbitMq(tmp_path_factory.mktemp("rabbitmq"))
     yield server
     server.stop()
 

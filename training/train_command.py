@@ -7,6 +7,9 @@ import click
 
 _ELSEWHERE = {
     "curate": "training.curate_command:curate_command",
+    "pretrain": "training.pretrain_command:pretrain_command",
+    "export": "training.export_command:export_command",
+    "compare": "training.compare_command:compare_command",
     "calibrate": "training.calibrate_command:calibrate_command",
     "worker": "training.runs.commands:worker_command",
     "submit": "training.runs.commands:submit_command",

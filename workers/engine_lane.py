@@ -177,7 +177,7 @@ class Lane:
         """
         jobs = [job for batch in under_way for job in batch.jobs if not job.future.done()]
         under_way.clear()
-        log.error("engine failed", device=self._device, images=len(jobs), error=str(error))
+        log.error("engine failed", device=self._device, images=len(jobs), error=error)
         self._link.kill()
         if isinstance(error, EngineUnavailableError):
             self._leave_to_others(jobs, error)
@@ -193,7 +193,7 @@ class Lane:
             try:
                 self.launch()  # the next image shall not wait for it
             except EngineError as failure:
-                log.error("engine does not start", device=self._device, error=str(failure))
+                log.error("engine does not start", device=self._device, error=failure)
 
     def _leave_to_others(self, jobs: list[Job], error: EngineUnavailableError) -> None:
         """Images that every device has refused fail."""

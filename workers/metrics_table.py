@@ -16,7 +16,8 @@ def metrics_table(metrics: Sequence[Metric], title: str) -> Table:
     for metric in metrics:
         interval = f"{_figure(metric.low)} to {_figure(metric.high)}"
         baseline = "" if metric.baseline is None else _figure(metric.baseline)
-        table.add_row(metric.name, _figure(metric.value), interval, str(metric.n), baseline)
+        name = f"{metric.name}; {metric.data}" if metric.data else metric.name
+        table.add_row(name, _figure(metric.value), interval, str(metric.n), baseline)
     return table
 
 

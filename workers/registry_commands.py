@@ -1,6 +1,5 @@
 """`chexnode bundle list, activate, rollback, retire`: which models analyse. They work while node and workers run."""
 
-import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +21,7 @@ from node.logs import configure_logs
 from node.registry import BundleStateError, find_bundle
 from schemas.bundle import Manifest, bundle_folder, read_manifest
 from schemas.errors import BundleError
-from schemas.settings import Settings, load_settings
+from schemas.settings import LogLevel, Settings, load_settings
 from schemas.tables import Bundle, BundleState
 
 _STYLES = {BundleState.ACTIVE: "green", BundleState.CANDIDATE: "", BundleState.RETIRED: "dim"}
@@ -74,7 +73,7 @@ def print_whole(console: Console, table: Table) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON, with whole digests.")
 def list_command(as_json: bool) -> None:
     """List the bundles that this node knows; the active ones analyse."""
-    configure_logs(logging.WARNING)
+    configure_logs(LogLevel.WARNING)
     with _ledger(load_settings()).read() as session:
         rows = session.scalars(select(Bundle).order_by(Bundle.name, Bundle.state, Bundle.id.desc())).all()
         bundles = [_listed(row) for row in rows]
@@ -117,7 +116,7 @@ def activate_command(bundle: str) -> None:
     It takes the place of the active version of the same name; bundles of other names stay. A bundle that does not load
     or computes something else than when it was made is refused, and the old one goes on.
     """
-    configure_logs(logging.WARNING)
+    configure_logs(LogLevel.WARNING)
     settings = load_settings()
     _activate(settings, _ledger(settings), named_folder(bundle))
 
@@ -126,7 +125,7 @@ def activate_command(bundle: str) -> None:
 @click.argument("name", required=False)
 def rollback_command(name: str | None) -> None:
     """Go back to the version of NAME that was active before. NAME may be left out while only one name is active."""
-    configure_logs(logging.WARNING)
+    configure_logs(LogLevel.WARNING)
     settings = load_settings()
     ledger = _ledger(settings)
     with ledger.read() as session:
@@ -138,7 +137,7 @@ def rollback_command(name: str | None) -> None:
 @click.argument("name")
 def retire_command(name: str) -> None:
     """Let the active version of NAME analyse no more. What it said of studies stays."""
-    configure_logs(logging.WARNING)
+    configure_logs(LogLevel.WARNING)
     retired = _ledger(load_settings()).write(lambda session: retire(session, name))
     Console().print(f"{retired.name} {retired.version} is retired; its results stay")
 

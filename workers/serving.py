@@ -15,9 +15,10 @@ from sqlalchemy import delete
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from node.bundle_files import bundle_path
+from node.bundle_files import fetch_files
 from node.ledger import Ledger, now
 from node.registry import ActiveBundle, active_bundles
+from node.stores import other_stores
 from schemas.bundle import Manifest, read_manifest
 from schemas.errors import BundleError, ChexnodeError
 from schemas.settings import Settings
@@ -64,6 +65,7 @@ class Serving:
     def __init__(self, ledger: Ledger, settings: Settings) -> None:
         self._ledger = ledger
         self._home = settings.home
+        self._stores = other_stores(settings)
         self._worker = settings.worker
         self._work = settings.work
         self._devices = choose_devices(settings.worker.device)
@@ -182,7 +184,7 @@ class Serving:
             )
 
     def _start(self, bundle: ActiveBundle) -> Served:
-        folder = bundle_path(self._home, bundle.digest).resolve()
+        folder = fetch_files(self._home, bundle.digest, self._stores).resolve()
         manifest = read_manifest(folder)
         engine = Engine(folder, manifest, self._devices, self._worker)
         try:

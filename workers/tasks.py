@@ -1,8 +1,10 @@
 """What an inference worker does: analyse due images, plan and build due study results, draw what the page shows."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from threading import BoundedSemaphore
 from time import perf_counter
 
@@ -14,7 +16,8 @@ from sqlalchemy.orm import Session
 from node.delivery.worker import RANK
 from node.leases import Commit, Lease, claim, claimable, complete, perform
 from node.ledger import Ledger, now
-from node.object_store import FolderObjectStore
+from node.metrics import FORWARD_SECONDS, READ_SECONDS
+from node.object_store import ObjectStore
 from node.queue import Publisher, delivery_queue, stopping
 from node.reading import lock_study, settle
 from node.registry import active_bundles, manifest_of
@@ -42,6 +45,7 @@ from workers.processes import Processes
 from workers.results.source import ImageIdentity, Predecessor, ReportIdentity, keys_of
 from workers.serving import Served, Serving
 from workers.shared_reads import SharedReads
+from workers.withdrawals import Withdrawals
 
 log = structlog.get_logger()
 
@@ -64,7 +68,7 @@ class Tasks:
         self,
         settings: Settings,
         ledger: Ledger,
-        store: FolderObjectStore,
+        store: ObjectStore,
         publisher: Publisher,
         processes: Processes,
         serving: Serving,
@@ -79,6 +83,7 @@ class Tasks:
         self._reads = SharedReads(processes, capacity=_KEPT_PER_THREAD * settings.worker.threads)
         self._waits = settings.triage.allowed_minutes
         self._wanted = wanted_objects(destination.objects for destination in settings.destinations)
+        self._withdrawals = Withdrawals(settings, ledger, store, publisher)
         # At most half of the threads and processes draw; the rest are there for the next study.
         self._drawing = BoundedSemaphore(max(1, min(settings.worker.threads, settings.worker.processes) // 2))
 
@@ -88,7 +93,9 @@ class Tasks:
         Results first: a study that is computed must not wait behind a thousand priors that are not. Pictures only when
         no analysis is as urgent (`_picture_comes_first`).
         """
-        while not stopping.is_set() and (self._build_one() or self._draw_one() or self._analyse_one()):
+        while not stopping.is_set() and (
+            self._build_one() or self._withdrawals.send_one() or self._draw_one() or self._analyse_one()
+        ):
             pass
 
     def _build_one(self) -> bool:
@@ -150,16 +157,20 @@ class Tasks:
             ).all()
         bundle = served[row.bundle_digest]
         started = perf_counter()
-        placed = self._reads.place(
-            row.pixel_digest,
-            self._store.path(row.file_sha256),
-            Wanted.by(bundle.manifest),
-            [Wanted.by(served[digest].manifest) for digest in others],
-        )
+        with self._store.file(row.file_sha256) as path:
+            placed = self._reads.place(
+                row.pixel_digest,
+                path,
+                Wanted.by(bundle.manifest),
+                [Wanted.by(served[digest].manifest) for digest in others],
+            )
         prepared = perf_counter()
         computed = bundle.engine.run(placed.image.pixels, row.priority, placed.image.detail)
         ran = perf_counter()
         output_sha256 = self._store.put(computed.output.to_bytes())
+        FORWARD_SECONDS.observe(ran - prepared)
+        if placed.read_for_this:
+            READ_SECONDS.observe(prepared - started)
 
         return lambda session: complete(
             session,
@@ -174,12 +185,25 @@ class Tasks:
         )
 
     def _build(self, lease: Lease) -> Commit:
-        request = self._ledger.write(lambda session: self._request(session, lease.row_id))
-        built = self._processes.call_for(len(request.images), assemble, request)
+        # What lies on another host is fetched before the transaction.
+        with self._ledger.read() as session:
+            images = session.get_one(Result, lease.row_id).images
+            digests = {each.inference.output_sha256 for each in images if each.inference.output_sha256}
+            outputs = {sha256: self._store.get(sha256) for sha256 in digests}
+        with ExitStack() as held:
+            files = {
+                each.file_sha256: held.enter_context(self._store.file(each.file_sha256))
+                for each in images
+                if each.inference.output_sha256
+            }
+            request = self._ledger.write(lambda session: self._request(session, lease.row_id, files, outputs))
+            built = self._processes.call_for(len(request.images), assemble, request)
         stored = {each.sop_instance_uid: self._store.put(each.content) for each in built.objects}
         return lambda session: self._commit(session, lease, built, stored)
 
-    def _request(self, session: Session, result_id: int) -> AssemblyRequest:
+    def _request(
+        self, session: Session, result_id: int, files: Mapping[str, Path], outputs: Mapping[str, bytes]
+    ) -> AssemblyRequest:
         result = session.get_one(Result, result_id)
         # As it was planned: an image that was given up may since have been taken up again, for the next version.
         minted = {each.instance_id for each in result.objects}
@@ -200,7 +224,10 @@ class Tasks:
                 precision=first.engine_precision,
                 software_version=first.software_version,
             ),
-            images=[self._image(session, result, image, manifest) for image in done],
+            images=[
+                _image(session, result, image, manifest, files[image.file_sha256], outputs[_output_of(image)])
+                for image in done
+            ],
             failed=[
                 FailedImage(
                     sop_instance_uid=image.instance.sop_instance_uid, reason=image.inference.error or _TAKEN_UP_AGAIN
@@ -214,25 +241,6 @@ class Tasks:
             content_time=datetime.fromtimestamp(result.created_at, UTC).replace(microsecond=0),
             geometry=self._settings.results.segmentation_geometry,
             secondary_capture=any(each.kind == ResultObject.SECONDARY_CAPTURE for each in result.objects),
-        )
-
-    def _image(self, session: Session, result: Result, image: ResultImage, manifest: Manifest) -> ImageRequest:
-        assert image.inference.output_sha256
-        objects = {each.kind: each for each in result.objects if each.instance_id == image.instance_id}
-        segmentation = objects[ResultObject.SEGMENTATION]
-        # Where no capture was minted, none is built.
-        capture = objects.get(ResultObject.SECONDARY_CAPTURE, segmentation)
-        return ImageRequest(
-            path=self._store.path(image.file_sha256),
-            sop_instance_uid=image.instance.sop_instance_uid,
-            output=self._store.get(image.inference.output_sha256),
-            identity=ImageIdentity(
-                segmentation_sop_instance_uid=segmentation.sop_instance_uid,
-                segmentation_series_instance_uid=segmentation.series_instance_uid,
-                secondary_capture_sop_instance_uid=capture.sop_instance_uid,
-                secondary_capture_series_instance_uid=capture.series_instance_uid,
-                tracking_uids=_tracking_uids(session, image.instance, result.bundle_name, manifest),
-            ),
         )
 
     def _predecessor(self, predecessor: Result | None, result: Result) -> Predecessor | None:
@@ -303,14 +311,42 @@ class Tasks:
             result = session.get_one(Result, image.result_id)
             study_id, manifest = result.study_id, manifest_of(session, result.bundle_digest)
         assert output_sha256
-        request = PicturesRequest(self._store.path(file_sha256), self._store.get(output_sha256), manifest)
-        sha256 = self._store.put(self._processes.call(draw_pictures, request))
+        output = self._store.get(output_sha256)
+        with self._store.file(file_sha256) as path:
+            drawn = self._processes.call(draw_pictures, PicturesRequest(path, output, manifest))
+        sha256 = self._store.put(drawn)
 
         def commit(session: Session) -> None:
             complete(session, lease, sha256=sha256)
             session.execute(update(Study).where(Study.id == study_id).values(changed_at=now()))
 
         return commit
+
+
+def _image(
+    session: Session, result: Result, image: ResultImage, manifest: Manifest, path: Path, output: bytes
+) -> ImageRequest:
+    objects = {each.kind: each for each in result.objects if each.instance_id == image.instance_id}
+    segmentation = objects[ResultObject.SEGMENTATION]
+    # Where no capture was minted, none is built.
+    capture = objects.get(ResultObject.SECONDARY_CAPTURE, segmentation)
+    return ImageRequest(
+        path=path,
+        sop_instance_uid=image.instance.sop_instance_uid,
+        output=output,
+        identity=ImageIdentity(
+            segmentation_sop_instance_uid=segmentation.sop_instance_uid,
+            segmentation_series_instance_uid=segmentation.series_instance_uid,
+            secondary_capture_sop_instance_uid=capture.sop_instance_uid,
+            secondary_capture_series_instance_uid=capture.series_instance_uid,
+            tracking_uids=_tracking_uids(session, image.instance, result.bundle_name, manifest),
+        ),
+    )
+
+
+def _output_of(image: ResultImage) -> str:
+    assert image.inference.output_sha256  # only images that are done have objects
+    return image.inference.output_sha256
 
 
 def _tracking_uids(session: Session, instance: Instance, bundle_name: str, manifest: Manifest) -> dict[str, str]:

@@ -3,18 +3,16 @@
 This process never imports torch; the engines' own do.
 """
 
-from pathlib import Path
-
 import click
 import structlog
 
 from node.activation import provide_shipped
-from node.database import upgrade
-from node.ledger import open_ledger
-from node.logs import configure_logs
-from node.object_store import FolderObjectStore
+from node.database import ready_ledger
+from node.logs import configure_logs_of
+from node.metrics import watch_disk
 from node.presence import present
 from node.queue import ANALYSIS, Publisher, make_celery, run_worker
+from node.stores import open_store
 from schemas.settings import load_settings
 from workers.processes import Processes
 from workers.serving import Serving
@@ -26,18 +24,17 @@ log = structlog.get_logger()
 @click.command("worker")
 def worker_command() -> None:
     """Run an inference worker: analyses images and builds Structured Reports and segmentations."""
-    configure_logs()
     settings = load_settings()
-    ledger = open_ledger(settings)
-    upgrade(ledger)
+    configure_logs_of(settings)
+    watch_disk(settings.home)
+    ledger = ready_ledger(settings)
     provide_shipped(ledger, settings)
     processes = Processes(settings.worker.processes, settings.worker.process_deadline_seconds)
     serving = Serving(ledger, settings)
     try:
         serving.start()
         processes.start()
-        store = FolderObjectStore(Path(settings.home) / "objects")
-        tasks = Tasks(settings, ledger, store, Publisher(settings), processes, serving)
+        tasks = Tasks(settings, ledger, open_store(settings), Publisher(settings), processes, serving)
         app = make_celery(settings)
         app.task(tasks.work, name=ANALYSIS)
         with present(ledger, "worker") as process_id:

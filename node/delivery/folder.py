@@ -4,7 +4,7 @@ import os
 
 from node.delivery.parcel import Parcel
 from node.durable import sync_folder
-from schemas.errors import DeliveryError
+from schemas.errors import DestinationDownError
 from schemas.settings import FolderDestination
 
 
@@ -15,7 +15,7 @@ class FolderSender:
         self._root = destination.path
 
     def send(self, parcel: Parcel) -> str:
-        """Write the object durably. Raises DeliveryError when the folder cannot be written."""
+        """Write the object durably. Raises DestinationDownError when the folder cannot be written."""
         folder = self._root / parcel.study_instance_uid / parcel.series_instance_uid
         target = folder / f"{parcel.sop_instance_uid}.dcm"
         draft = folder / f".{parcel.sop_instance_uid}.draft"
@@ -28,5 +28,8 @@ class FolderSender:
             draft.rename(target)
             sync_folder(folder)
         except OSError as error:
-            raise DeliveryError(f"{target}: {error.strerror}.") from error
+            raise DestinationDownError(f"{target}: {error.strerror}.") from error
         return f"written to {target}"
+
+    def close(self) -> None:
+        """Nothing is held open."""

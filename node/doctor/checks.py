@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from node.doctor.alerts import alerts_subject
 from node.doctor.broker import broker_subject
 from node.doctor.bundle import bundle_subject
+from node.doctor.dicomweb import dicomweb_subject
 from node.doctor.disk import disk_subject
 from node.doctor.folder import folder_subject
 from node.doctor.ledger import ledger_subject
@@ -16,11 +18,12 @@ from node.doctor.parts import parts_subject, work_subject
 from node.doctor.ports import ports_subject
 from node.doctor.receiver import receiver_subject
 from node.doctor.settings_check import passwords, settings_subject
+from node.doctor.storage_scp import storage_scp_subject
 from node.doctor.verdict import Judge, Status, Subject, Verdict, failed, skipped
 from schemas.errors import SettingsError
-from schemas.settings import Destination, FolderDestination, Settings
+from schemas.settings import Destination, DicomDestination, DicomwebDestination, FolderDestination, Settings
 
-_WITHOUT_SETTINGS = ("ports", "disk", "ledger", "broker", "parts", "work", "receiver", "destination")
+_WITHOUT_SETTINGS = ("ports", "disk", "ledger", "broker", "parts", "work", "alerts", "receiver", "destination")
 
 
 def run_checks(
@@ -63,9 +66,13 @@ def subjects(settings: Settings | SettingsError, *, store: bool = True) -> list[
         broker_subject(settings),
         parts_subject(settings),
         work_subject(settings),
+        alerts_subject(settings),
         bundle_subject(settings),
         receiver_subject(settings),
-        *(_destination_subject(each, settings.dicom.ae_title, store=store) for each in settings.destinations),
+        *(
+            _destination_subject(each, settings.dicom.ae_title, settings.dicom.calling_ae_titles, store=store)
+            for each in settings.destinations
+        ),
     ]
 
 
@@ -75,10 +82,16 @@ def names(settings: Settings | SettingsError) -> list[str]:
     return sorted({"destination", *chain.from_iterable(each)})
 
 
-def _destination_subject(destination: Destination, ae_title: str, *, store: bool) -> Subject:
-    if isinstance(destination, FolderDestination):
-        return folder_subject(destination, store=store)
-    return orthanc_subject(destination, ae_title, store=store)
+def _destination_subject(destination: Destination, ae_title: str, callers: Sequence[str], *, store: bool) -> Subject:
+    match destination:
+        case FolderDestination():
+            return folder_subject(destination, store=store)
+        case DicomwebDestination():
+            return dicomweb_subject(destination)
+        case DicomDestination():
+            return storage_scp_subject(destination, callers)
+        case _:
+            return orthanc_subject(destination, ae_title, store=store)
 
 
 def _left_out(name: str) -> Subject:

@@ -10,6 +10,7 @@ from node.doctor.listening import find_listener
 from node.doctor.reach_ledger import LedgerUnavailableError, reach_ledger
 from node.doctor.verdict import Finding, Judge, Subject, Verdict, failed, ok, warning
 from node.presence import present_processes
+from node.receivers import RECEIVER
 from node.supervisor import check_port
 from schemas.errors import PortInUseError, SettingsError
 from schemas.settings import Settings
@@ -49,7 +50,9 @@ def ports_subject(settings: Settings) -> Subject:
 
 
 def _examine(port: _Port, present: list[Process] | None) -> Finding:
-    own = [each for each in present or [] if each.role == port.role]
+    # Where there are several receivers, they listen and not the node process that started them.
+    roles = {port.role, RECEIVER} if port.role == "node" else {port.role}
+    own = [each for each in present or [] if each.role in roles]
     here = [each for each in own if each.host == socket.gethostname()]
     try:
         check_port(port.host, port.port, port.what, port.setting)

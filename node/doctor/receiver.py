@@ -13,6 +13,7 @@ from node.doctor.parts import how_to_start
 from node.doctor.reach_ledger import LedgerUnavailableError, reach_ledger
 from node.doctor.verdict import Finding, Judge, Subject, Verdict, failed, ok, skipped
 from node.presence import present_processes
+from schemas.allowed_caller import parse_address, parse_caller
 from schemas.settings import Settings
 
 LIMITS = TimeLimits(connect=3.0, associate=5.0, answer=5.0)
@@ -44,8 +45,13 @@ def _echo(settings: Settings) -> Finding:
     dicom = settings.dicom
     if not dicom.calling_ae_titles:
         return skipped("no calling AE title is allowed (settings.senders), so nobody could be answered")
+    if not dicom.plain:
+        return skipped("it is served over TLS only: chexnode send --tls asks it from a sender's side")
     host = "127.0.0.1" if dicom.host in _EVERY_INTERFACE else dicom.host
-    peer = Peer(host, dicom.port, dicom.ae_title, dicom.calling_ae_titles[0])
+    calling = _may_call_from(host, dicom.calling_ae_titles)
+    if calling is None:
+        return skipped("no entry of dicom.calling_ae_titles lets this host itself in")
+    peer = Peer(host, dicom.port, dicom.ae_title, calling)
     try:
         status, seconds, version = echo(peer)
     except NoAssociationError as error:
@@ -65,6 +71,17 @@ def _echo(settings: Settings) -> Finding:
         said = "nothing" if status is None else f"0x{status:04X}"
         return failed(f"{peer} answers C-ECHO with {said}", "Look at the node's log.")
     return ok(f"{peer} ({version}) answers C-ECHO of {peer.calling} in {seconds * 1e3:.0f} ms")
+
+
+def _may_call_from(host: str, allowed: list[str]) -> str | None:
+    """A calling AE title that is let in from this host; None when there is none."""
+    try:
+        # Whom we call at one of our own addresses is called from the same one.
+        address = parse_address(socket.gethostbyname(host))
+    except (OSError, ValueError):
+        return parse_caller(allowed[0]).title
+    callers = map(parse_caller, allowed)
+    return next((each.title for each in callers if each.includes(each.title, address)), None)
 
 
 def _nobody_listens(peer: Peer, settings: Settings) -> Finding:

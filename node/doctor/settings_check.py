@@ -16,11 +16,18 @@ from node.doctor.reach_ledger import LedgerUnavailableError, reach_ledger
 from node.doctor.verdict import Finding, Judge, Subject, Verdict, failed, ok, skipped, warning
 from schemas.account_tables import Account
 from schemas.errors import SettingsError
-from schemas.settings import SETTINGS_VARIABLE, OrthancDestination, Settings, load_settings, settings_file
+from schemas.settings import (
+    SETTINGS_VARIABLE,
+    DicomwebDestination,
+    OrthancDestination,
+    Settings,
+    load_settings,
+    settings_file,
+)
 
 _PREFIX = "CHEXNODE_"
 #: Variables that are no options of the settings.
-_OTHER_VARIABLES = {SETTINGS_VARIABLE, "CHEXNODE_CI_VENVS", "CHEXNODE_LOG_FORMAT", "CHEXNODE_ORTHANC"}
+_OTHER_VARIABLES = {SETTINGS_VARIABLE, "CHEXNODE_CI_VENVS", "CHEXNODE_ORTHANC"}
 _OPTIONS = "each option is explained in schemas/settings.py"
 
 
@@ -54,10 +61,12 @@ def passwords(settings: Settings | SettingsError) -> list[str]:
     found = {make_url(settings.resolved_ledger_url).password or ""}
     urls = [settings.ledger_url, settings.broker_url]
     for destination in settings.destinations:
-        if isinstance(destination, OrthancDestination):
+        if isinstance(destination, OrthancDestination | DicomwebDestination):
             urls.append(destination.url)
             if destination.password:
                 found.add(destination.password.get_secret_value())
+        if isinstance(destination, DicomwebDestination) and destination.token:
+            found.add(destination.token.get_secret_value())
     for url in urls:
         password = _url_password(url)
         found |= {password, unquote(password)}
@@ -134,7 +143,7 @@ def _holds_password(path: Path) -> bool:
 
 def _any_password(value: Any) -> bool:
     if isinstance(value, dict):
-        return bool(value.get("password")) or any(_any_password(each) for each in value.values())
+        return bool(value.get("password") or value.get("token")) or any(_any_password(each) for each in value.values())
     if isinstance(value, list):
         return any(_any_password(each) for each in value)
     return isinstance(value, str) and bool(_url_password(value))

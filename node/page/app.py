@@ -7,17 +7,18 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from node.ledger import Ledger
-from node.object_store import FolderObjectStore
-from node.page import api, checks, events, pacs_proxy, study, viewer, worklist
+from node.object_store import ObjectStore
+from node.page import api, checks, events, pacs_proxy, quarantine, study, viewer, worklist
 from node.page.context import Page
 from node.page.notice import NoticeBoard
 from node.page.rendering import FOLDER
 from node.page.security import install_security
+from node.watch import Watch
 from schemas.identity import software_version
 from schemas.settings import Settings
 
 
-def create_page(settings: Settings, ledger: Ledger, store: FolderObjectStore) -> FastAPI:
+def create_page(settings: Settings, ledger: Ledger, store: ObjectStore) -> FastAPI:
     """The page over this ledger and object store."""
     app = FastAPI(
         title="CheXNode",
@@ -30,8 +31,9 @@ def create_page(settings: Settings, ledger: Ledger, store: FolderObjectStore) ->
     app.state.page = Page(settings, ledger, store)
     app.state.notice_board = NoticeBoard(ledger)
     app.state.watcher = events.Watcher(ledger)
+    app.state.watch = Watch(settings)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
-    for each in (worklist, study, checks, events, api, viewer, pacs_proxy):
+    for each in (worklist, study, checks, quarantine, events, api, viewer, pacs_proxy):
         app.include_router(each.routes)
     install_security(app)
     return app

@@ -23,7 +23,10 @@ _running = threading.Lock()
 @routes.get("/checks", include_in_schema=False)
 def checks(request: Request, visitor: Operator) -> Response:
     """What will be checked, and the button."""
-    return render(request, "checks.html", subjects=subjects(page_of(request).settings), verdicts=None)
+    situation = request.app.state.watch.look()
+    return render(
+        request, "checks.html", subjects=subjects(page_of(request).settings), verdicts=None, now=situation.alerts
+    )
 
 
 @routes.post("/checks/run", include_in_schema=False)
@@ -44,6 +47,7 @@ def run(request: Request, visitor: Operator, store: Annotated[bool, Form()] = Fa
         request,
         "checks_result.html" if "HX-Request" in request.headers else "checks.html",
         subjects=subjects(settings),
+        now=request.app.state.watch.look().alerts,
         verdicts=verdicts,
         to_do=things_to_do(verdicts),
         summary=summary(verdicts),

@@ -7,7 +7,7 @@ from fastapi import Path
 from starlette.requests import HTTPConnection
 
 from node.ledger import Ledger
-from node.object_store import FolderObjectStore
+from node.object_store import ObjectStore
 from schemas.settings import Settings
 
 #: A UID in an address (PS3.5 section 9.1); anything else is answered 422 before a database sees it.
@@ -19,7 +19,7 @@ Uid = Annotated[str, Path(pattern=UID)]
 class Page:
     settings: Settings
     ledger: Ledger
-    store: FolderObjectStore
+    store: ObjectStore
 
 
 def page_of(connection: HTTPConnection) -> Page:

@@ -86,7 +86,7 @@ class Watcher:
                     changes = Changes(self._ledger)
                 uids = changes.take()
             except SQLAlchemyError as error:
-                log.warning("ledger does not answer, trying again", task="changes", error=str(error))
+                log.warning("ledger does not answer, trying again", task="changes", error=error)
                 continue
             if uids:
                 for told in listeners:

@@ -384,7 +384,7 @@ class _Pacs:
             log.warning("the PACS is too slow", url=self._url, error=type(error).__name__)
             raise HTTPException(504, _SLOW) from error
         except httpx.HTTPError as error:
-            log.warning("the PACS cannot be reached", url=self._url, error=str(error))
+            log.warning("the PACS cannot be reached", url=self._url, error=error)
             raise HTTPException(502, "The PACS cannot be reached.") from error
         self._stack.push_async_callback(answer.aclose)
         if answer.is_success:

@@ -8,12 +8,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from node import score_words, tube_words
+from node.alerts import Alert
 from node.foremost import counted, foremost, tubes_first
 from node.page import words
 from node.page.notice import NoticeBoard
 from node.page.shown import all_tubes, by_urgency, lead, leading_finding, leading_reading, study_findings, uncleared
 from node.page.visitor import visitor_of
 from node.worklist import PAGE_ROWS
+from schemas.account_tables import Role
 from schemas.identity import software_version
 
 FOLDER = Path(__file__).parent
@@ -76,6 +78,14 @@ def render(request: Request, name: str, status_code: int = 200, **values: Any) -
     html = _ENVIRONMENT.get_template(name).render(
         visitor=visitor_of(request),
         notice=board.notice,
+        alerts=_alerts(request),
         **values,
     )
     return HTMLResponse(html, status_code)
+
+
+def _alerts(request: Request) -> list[Alert]:
+    """The open alerts, for those who can do something about them."""
+    visitor, watch = visitor_of(request), request.app.state.watch
+    situation = watch.peek() if visitor and visitor.may(Role.OPERATOR) else None
+    return situation.alerts if situation else []

@@ -6,18 +6,17 @@ asks for one or not, and so does a mount. Pure ASGI, so that event streams pass 
 
 import time
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from node.page import access_log, accounts, forgery, login, sessions
+from node.page import access_log, accounts, forgery, login, monitoring, sessions
 from node.page.addresses import address_of, is_loopback, is_proxied, names_this_host, origin_of_attempts
 from node.page.attempts import Attempts
 from node.page.basic import BasicLogins
@@ -29,9 +28,6 @@ from node.page.visitor import Visitor, visitor_of
 from schemas.account_tables import Role
 from schemas.errors import ChexnodeError, LoginNeededError, RefusedError
 
-router = APIRouter()
-
-HEALTH_PATH = "/healthz"
 #: Requests that the page makes by itself are no click and keep nobody logged in: the event stream, and what carries
 #: this header (the refresh of a list that the stream announces).
 BACKGROUND_HEADER = "x-background"
@@ -61,7 +57,7 @@ def install_security(app: FastAPI) -> None:
     for error in (ChexnodeError, HTTPException, RequestValidationError, SQLAlchemyError):
         app.add_exception_handler(error, _answer_and_note)
     app.add_exception_handler(Exception, answer_to_crash)
-    for routes in (router, login.router, access_log.router):
+    for routes in (monitoring.router, login.router, access_log.router):
         app.include_router(routes)
 
 
@@ -106,7 +102,7 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})
             return
         send = protecting(scope, send)
-        if is_static(scope["path"]) or scope["path"] == HEALTH_PATH:
+        if is_static(scope["path"]) or scope["path"] in monitoring.OPEN_PATHS:
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
@@ -223,14 +219,3 @@ def _answer_and_note(request: Request, error: Exception) -> Response:
         gatekeeper: Gatekeeper = request.app.state.gatekeeper
         gatekeeper.note_refused(request, error)
     return response
-
-
-@router.get(HEALTH_PATH, include_in_schema=False)
-def health(request: Request) -> Response:
-    """For whoever watches the node: status ok while the ledger answers, else 503."""
-    try:
-        with page_of(request).ledger.read() as session:
-            session.execute(text("SELECT 1"))
-    except SQLAlchemyError as error:
-        return answer(request, error)
-    return JSONResponse({"status": "ok"})

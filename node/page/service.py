@@ -4,12 +4,12 @@ import click
 import structlog
 import uvicorn
 
-from node.database import upgrade
-from node.ledger import open_ledger
-from node.logs import configure_logs
-from node.object_store import FolderObjectStore
+from node.database import ready_ledger
+from node.logs import configure_logs_of
+from node.metrics import watch_disk
 from node.page.app import create_page
 from node.presence import present
+from node.stores import open_store
 from node.supervisor import check_port
 from schemas.settings import Settings, load_settings
 
@@ -22,12 +22,12 @@ _GOODBYE_SECONDS = 2
 @click.command("page")
 def page_command() -> None:
     """Serve the worklist page and its API until SIGTERM."""
-    configure_logs()
     settings = load_settings()
+    configure_logs_of(settings)
+    watch_disk(settings.home)
     check_port(settings.page.host, settings.page.port, "The worklist page", "CHEXNODE_PAGE__PORT (page.port)")
-    ledger = open_ledger(settings)
-    upgrade(ledger)
-    app = create_page(settings, ledger, FolderObjectStore(settings.home / "objects"))
+    ledger = ready_ledger(settings)
+    app = create_page(settings, ledger, open_store(settings))
     with present(ledger, "page"):
         uvicorn.Server(_configuration(settings, app)).run()
 

@@ -20,7 +20,7 @@ from node.page.visitor import Reader
 from node.reading import next_to_read
 from node.study_record import Reading, StudyRecord, read_study
 from node.worklist import place_in_words
-from schemas.errors import ObjectMissingError, StudyNotFoundError
+from schemas.errors import ObjectMissingError, StoreUnavailableError, StudyNotFoundError
 from schemas.pictures import INDEX, PIXELS, PictureIndex
 from schemas.tables import Picture
 
@@ -97,13 +97,13 @@ def _drawn(page: Page, readings: list[Reading]) -> list[Drawn]:
 
 
 def _index(page: Page, picture: Picture | None) -> PictureIndex | None:
-    """What the archive of pictures holds; None before it is drawn, or when it is lost."""
+    """What the archive of pictures holds; None before it is drawn, when it is lost, or its host does not answer."""
     if picture is None or picture.sha256 is None:
         return None
     try:
-        with zipfile.ZipFile(page.store.path(picture.sha256)) as archive:
+        with page.store.file(picture.sha256) as path, zipfile.ZipFile(path) as archive:
             return PictureIndex.model_validate(json.loads(archive.read(INDEX)))
-    except (OSError, KeyError, zipfile.BadZipFile):
+    except (OSError, ObjectMissingError, StoreUnavailableError, KeyError, zipfile.BadZipFile):
         return None
 
 
@@ -117,7 +117,7 @@ def picture(request: Request, visitor: Reader, sha256: str, name: str) -> Respon
         if session.scalar(select(Picture.id).where(Picture.sha256 == sha256)) is None:
             raise StudyNotFoundError("There is no such picture.")
     try:
-        with zipfile.ZipFile(page.store.path(sha256)) as archive:
+        with page.store.file(sha256) as path, zipfile.ZipFile(path) as archive:
             member = archive.getinfo(name)
             # On a shared workstation a radiograph must not come out of the disk cache for whoever sits there next: it
             # is shown after the server has said that this visitor may see it (RFC 9111 5.2.2.4).

@@ -82,7 +82,7 @@ def doubts(row: Row) -> list[str]:
     if row.is_answered and aside:
         said.append(f"{aside} more {'image was' if aside == 1 else 'images were'} not analysed.")
     if row.conflicts:
-        said.append(f"{row.conflicts} contradicting {'object' if row.conflicts == 1 else 'objects'} kept, not used.")
+        said.append(f"{row.conflicts} contradicting {'object' if row.conflicts == 1 else 'objects'} in quarantine.")
     open_questions = [finding.code.meaning.lower() for finding in pressing_first(_not_assessed(row))]
     if open_questions:
         said.append(f"Not assessed: {enumerated(open_questions)}.")

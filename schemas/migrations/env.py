@@ -2,7 +2,9 @@
 
 from alembic import context
 
-import schemas.account_tables  # noqa: F401 - its tables join the metadata
+import schemas.account_tables
+import schemas.change_tables
+import schemas.destination_tables  # noqa: F401
 from schemas.tables import Base
 
 context.configure(

@@ -161,9 +161,9 @@ def test_the_same_instance_under_another_study_is_kept_and_not_used(live: LiveNo
     dataset.save_as(tmp_path / "b.dcm")
     (again,) = live.send(tmp_path / "b.dcm")
     assert again.status == 0
-    assert outcomes(live, sent.SOPInstanceUID) == [Outcome.NEW, Outcome.CONFLICT]
+    assert outcomes(live, sent.SOPInstanceUID) == [Outcome.NEW, Outcome.QUARANTINED]
     with live.ledger.read() as session:
-        kept = session.scalars(select(Reception).where(Reception.outcome == Outcome.CONFLICT)).all()
+        kept = session.scalars(select(Reception).where(Reception.outcome == Outcome.QUARANTINED)).all()
         assert any("series" in each.detail or "study" in each.detail for each in kept)
         assert session.scalar(select(Study).where(Study.study_instance_uid == dataset.StudyInstanceUID)) is None
 

@@ -2,15 +2,19 @@
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, select, text
 
+import schemas.migrations
 from node.database import current_revision, downgrade, head_revision, upgrade
 from node.ledger import Ledger
 from schemas.tables import Base, Inference, Instance, Reception, Result, Study, Tracking
+from tests.support.ledger_rows import fill_empty_tables, row_counts
 
 
 def test_the_migrated_ledger_has_exactly_the_tables_of_the_code(ledger: Ledger) -> None:
@@ -24,6 +28,28 @@ def test_down_and_up_again(ledger: Ledger) -> None:
     assert set(inspect(ledger.engine).get_table_names()) <= {"alembic_version"}
     upgrade(ledger)
     assert current_revision(ledger) == head_revision()
+
+
+def test_rows_in_every_table_survive_each_migration_up_and_down(ledger: Ledger) -> None:
+    versions = ScriptDirectory(str(Path(schemas.migrations.__file__).parent))
+    revisions = [each.revision for each in reversed(list(versions.walk_revisions()))]
+    downgrade(ledger, "base")
+    for revision in revisions:
+        upgrade(ledger, revision)
+        fill_empty_tables(ledger)
+    upgrade(ledger)
+    full = row_counts(ledger)
+    assert set(full.values()) == {1}
+    for revision in reversed(revisions[:-1]):
+        downgrade(ledger, revision)
+        assert set(row_counts(ledger).values()) == {1}, f"down to {revision}"
+    upgrade(ledger)
+    after = row_counts(ledger)
+    assert after.keys() == full.keys()
+    first = {table for table, rows in after.items() if rows}
+    assert {"study", "series", "instance", "reception", "inference", "result", "delivery"} <= first
+    with ledger.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
 
 def test_several_processes_may_start_at_once(ledger: Ledger) -> None:

@@ -12,8 +12,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.delivery.folder import FolderSender
-from node.delivery.orthanc import OrthancSender, check_stored
+from node.delivery.orthanc import OrthancSender
 from node.delivery.parcel import Parcel
+from node.delivery.stow import check_stored
 from node.delivery.worker import RANK, Deliverer
 from node.ledger import Ledger, now
 from node.object_store import FolderObjectStore

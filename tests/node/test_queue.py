@@ -1,18 +1,19 @@
-"""The queue carries hints in both modes, and the sweep makes up for every one that is lost."""
+"""The queue carries hints on every broker, and the sweep makes up for every one that is lost."""
 
 import sys
 from pathlib import Path
 
 import pytest
+import redis
 from sqlalchemy.orm import Session
 
+from node.database import upgrade
 from node.ledger import Ledger, now
 from node.object_store import FolderObjectStore
-from node.queue import ANALYSIS, TRAINING, Publisher, delivery_queue, empty_file_broker
+from node.queue import ANALYSIS, TRAINING, Publisher, delivery_queue, empty_file_broker, make_celery
 from node.sweep import Sweep
 from schemas.settings import FolderDestination, Settings
 from schemas.tables import Inference
-from tests.conftest import Mode
 from tests.node.bundles import activated
 from tests.support.processes import Running, wait_for
 
@@ -31,29 +32,53 @@ run_worker(app, [ANALYSIS], 2, "test")
 """
 
 
-@pytest.fixture
-def settings(mode: Mode, tmp_path: Path) -> Settings:
-    return Settings(
-        home=tmp_path, broker_url=mode.broker_url(), destinations=[FolderDestination(name="out", path=tmp_path)]
-    )
+@pytest.fixture(params=["files", "redis", "rabbitmq"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    broker_url = ""
+    if request.param == "redis":
+        broker_url = request.getfixturevalue("redis_server").database()
+    elif request.param == "rabbitmq":
+        broker_url = request.getfixturevalue("rabbitmq").url()
+    return Settings(home=tmp_path, broker_url=broker_url, destinations=[FolderDestination(name="out", path=tmp_path)])
 
 
-def test_a_worker_receives_every_hint(settings: Settings, tmp_path: Path) -> None:
+def test_a_worker_receives_every_hint_also_after_the_broker_was_emptied(settings: Settings, tmp_path: Path) -> None:
     worker = Running([sys.executable, "-c", _SERVE, str(tmp_path), settings.broker_url], tmp_path / "worker.log")
     try:
         publisher = Publisher(settings)
         seen = tmp_path / "seen"
-        for number in range(1, 21):
+
+        def arrives(number: int) -> None:
             publisher.hint(ANALYSIS)
-            wait_for("the hint arrives", lambda n=number: seen.exists() and len(seen.read_text()) == n, 30)  # type: ignore[misc]
+            wait_for("the hint arrives", lambda: seen.exists() and len(seen.read_text()) == number, 30)
+
+        for number in range(1, 11):
+            arrives(number)
         assert publisher.waiting(ANALYSIS) == 0
+        _empty(settings)
+        # As the sweep does: what is published while the worker finds its queue again may be lost.
+        wait_for("hints arrive again", lambda: publisher.hint(ANALYSIS) or len(seen.read_text()) > 10, 30, every=0.2)
     finally:
         worker.stop()
 
 
-def test_the_sweep_publishes_what_is_due_and_does_not_pile_up(
-    ledger: Ledger, settings: Settings, tmp_path: Path
-) -> None:
+def _empty(settings: Settings) -> None:
+    """Somebody removes everything from the broker."""
+    if settings.broker_url.startswith("redis"):
+        redis.Redis.from_url(settings.broker_url).flushdb()
+    elif settings.broker_url:
+        app = make_celery(settings)
+        with app.connection_for_write() as connection:
+            app.amqp.queues[ANALYSIS](connection.default_channel).delete()
+    else:
+        for folder in ("messages", "control"):
+            for path in (settings.home / "broker" / folder).iterdir():
+                path.unlink()
+
+
+def test_the_sweep_publishes_what_is_due_and_does_not_pile_up(settings: Settings, tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db")
+    upgrade(ledger)
     digest = activated(ledger)
 
     def change(session: Session) -> None:
@@ -63,7 +88,7 @@ def test_the_sweep_publishes_what_is_due_and_does_not_pile_up(
                     pixel_digest=str(number),
                     bundle_digest=digest,
                     file_sha256="f",
-                    due_at=now() + (0 if number else 3600),
+                    due_at=now() + (0 if number else 300),
                     created_at=now(),
                 )
             )
@@ -76,6 +101,9 @@ def test_the_sweep_publishes_what_is_due_and_does_not_pile_up(
         wait_for("the hints are published", lambda: publisher.waiting(ANALYSIS) >= 4)
     assert due == {ANALYSIS: 9, TRAINING: 0, delivery_queue("out"): 0}
     assert publisher.waiting(ANALYSIS) == 4
+    if settings.broker_url:
+        _empty(settings)
+    ledger.close()
 
 
 def test_a_broker_that_is_down_stops_nobody(tmp_path: Path) -> None:

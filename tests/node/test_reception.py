@@ -1,7 +1,6 @@
 """Reception, planning and reconciliation on a ledger, without any process around them."""
 
 import threading
-from collections.abc import Callable
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
@@ -11,87 +10,30 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID
 from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
 
-from node.ledger import Ledger, now
+from node.ledger import Ledger
 from node.object_store import FolderObjectStore
 from node.reading import mark
 from node.received import read_received
 from node.reception import Answer, ReceptionDesk
 from node.reconciliation import reconcile
 from node.registry import active_bundles
-from node.results_planning import plan_results, wanted_objects
+from node.results_planning import plan_results
 from node.study_description import describe
 from schemas.codes import TubePosition
 from schemas.identity import MANUFACTURER
-from schemas.settings import AllowedWaits, ResultObject, Settings
+from schemas.settings import ResultObject
 from schemas.tables import Inference, Instance, Outcome, ReadState, Reception, Result, StoredObject, Study, WorkState
+from tests.node.arrivals import WAITS, WANTED, close, commit_result, count, finish_inferences, plan, take
 from tests.node.bundles import activated
 from tests.node.studies import commit_result as commit_document
 from tests.node.studies import document
 from tests.support.phantoms import write_phantom
 
-WANTED = wanted_objects([])
-WAITS = AllowedWaits()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> FolderObjectStore:
-    return FolderObjectStore(tmp_path / "objects")
-
-
-@pytest.fixture
-def desk(ledger: Ledger, store: FolderObjectStore) -> ReceptionDesk:
-    activated(ledger)
-    return ReceptionDesk(ledger, store, Settings())
-
 
 @pytest.fixture
 def phantom(tmp_path: Path) -> Dataset:
     return write_phantom(tmp_path / "a.dcm", rows=300, columns=300)
-
-
-def take(
-    desk: ReceptionDesk, store: FolderObjectStore, path: Path, change: Callable[[Dataset], None] = lambda d: None
-) -> Answer:
-    """Receive the file at `path` after `change`, as the DIMSE service would."""
-    dataset = dcmread(path)
-    change(dataset)
-    arrived = store.incoming / "arrived.dcm"
-    dataset.save_as(arrived)
-    return desk.take(read_received(arrived), "TEST", monotonic())
-
-
-def count(ledger: Ledger, table: type) -> int:
-    with ledger.read() as session:
-        return session.scalar(select(func.count()).select_from(table)) or 0
-
-
-def finish_inferences(ledger: Ledger, state: WorkState = WorkState.DONE) -> None:
-    ledger.write(lambda session: session.execute(update(Inference).values(state=state)))
-
-
-def close(ledger: Ledger) -> None:
-    ledger.write(
-        lambda session: session.execute(
-            update(Study).where(Study.result_due_at.is_not(None)).values(result_due_at=now() - 1)
-        )
-    )
-
-
-def plan(ledger: Ledger) -> int:
-    close(ledger)
-    return ledger.write(lambda session: plan_results(session, active_bundles(session), WANTED, WAITS))
-
-
-def commit_result(ledger: Ledger) -> None:
-    """As if the newest version had been built."""
-
-    def change(session: Session) -> None:
-        newest = session.scalars(select(Result).order_by(Result.version.desc()).limit(1)).one()
-        session.execute(update(Result).values(current=Result.id == newest.id, state=WorkState.DONE))
-
-    ledger.write(change)
 
 
 def test_a_selected_image_is_queued_once_however_often_it_comes(
@@ -369,7 +311,7 @@ def test_a_flag_that_is_committed_while_another_object_comes_keeps_its_place(
         worker.join(0.5)
         describe(study, header)
 
-    monkeypatch.setattr("node.reception.describe", describe_slowly)
+    monkeypatch.setattr("node.recording.describe", describe_slowly)
     take(desk, store, tmp_path / "b.dcm")
     worker.join()
     with ledger.read() as session:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from sqlalchemy import func, select, update
 
-from node.database import retry_command, upgrade
+from node.database import upgrade
+from node.db_command import retry_command
 from node.leases import claim, give_up_abandoned
 from node.ledger import Ledger, now
 from node.ledger_report import recent_problems

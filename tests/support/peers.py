@@ -67,12 +67,23 @@ class Postgres:
             capture_output=True,
             cwd="/",
         )
-        self._running = Running(
-            [*as_postgres, binary / "postgres", "-D", data, "-p", str(self.port), "-k", "", "-h", "127.0.0.1"],
-            folder / "postgres.log",
-        )
-        wait_for("PostgreSQL answers", self._answers)
+        server: list[str | Path] = [*as_postgres, binary / "postgres", "-D", data]
+        self._command = [*server, "-p", str(self.port), "-k", "", "-h", "127.0.0.1"]
+        self._log = folder / "postgres.log"
+        self.start()
         self._databases = 0
+
+    def start(self) -> None:
+        self._running = Running(self._command, self._log)
+        wait_for("PostgreSQL answers", self._answers)
+
+    def halt(self) -> None:
+        """Stop the server and keep its data; `start` goes on."""
+        # SIGINT is its fast shutdown; SIGTERM would wait for every connection to be closed.
+        self._running.process.send_signal(signal.SIGINT)
+        # It writes down every database of the run first: a busy disk takes its time.
+        self._running.process.wait(120)
+        self._running.stop()
 
     def _answers(self) -> bool:
         try:
@@ -92,11 +103,7 @@ class Postgres:
         return f"postgresql+psycopg2://chexnode@127.0.0.1:{self.port}/{name}"
 
     def stop(self) -> None:
-        # SIGINT is its fast shutdown; SIGTERM would wait for every connection to be closed.
-        self._running.process.send_signal(signal.SIGINT)
-        # It writes down every database of the run first: a busy disk takes its time.
-        self._running.process.wait(120)
-        self._running.stop()
+        self.halt()
         shutil.rmtree(self._data)
 
 
@@ -106,9 +113,15 @@ class Redis:
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         command = [require("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
-        self._running = Running([*command, "--dir", str(folder)], folder / "redis.log")
-        wait_for("Redis answers", self._answers)
+        self._command = [*command, "--dir", str(folder)]
+        self._log = folder / "redis.log"
+        self.start()
         self._databases = 0
+
+    def start(self) -> None:
+        """Start it, empty."""
+        self._running = Running(self._command, self._log)
+        wait_for("Redis answers", self._answers)
 
     def _answers(self) -> bool:
         try:
@@ -124,3 +137,45 @@ class Redis:
 
     def stop(self) -> None:
         self._running.stop()
+
+
+class RabbitMq:
+    """A RabbitMQ server with a name service (epmd) of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        programs = sorted(Path("/usr/lib/rabbitmq/bin").glob("rabbitmq-server"))
+        if not programs:
+            pytest.skip("RabbitMQ is not installed (make test installs it)")
+        self.port, distribution, self._name_port = free_port(), free_port(), free_port()
+        configuration = folder / "rabbitmq.conf"
+        configuration.write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
+            "disk_free_limit.absolute = 1MB\n"  # how full the host's disk is shall fail no test
+        )
+        environment = {
+            "HOME": str(folder),  # of the cookie
+            "ERL_EPMD_PORT": str(self._name_port),
+            "RABBITMQ_NODENAME": f"test{self.port}@localhost",
+            "RABBITMQ_DIST_PORT": str(distribution),
+            "RABBITMQ_CONFIG_FILE": str(configuration),
+            "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+            "RABBITMQ_PID_FILE": str(folder / "pid"),
+            # Schedulers that wait in a loop would take the cores from the tests.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +S 1:1",
+        }
+        self._running = Running(programs, folder / "rabbitmq.log", environment)
+        wait_for("RabbitMQ answers", self._answers, 120)
+
+    def _answers(self) -> bool:
+        assert self._running.alive, self._running.output
+        return "Starting broker... completed" in self._running.output
+
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    def stop(self) -> None:
+        self._running.stop()
+        environment = {**os.environ, "ERL_EPMD_PORT": str(self._name_port)}
+        subprocess.run(["epmd", "-kill"], env=environment, check=False, capture_output=True)

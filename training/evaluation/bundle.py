@@ -19,6 +19,12 @@ from training.progress import training_progress
 from training.regeneration.code_digest import code_digest
 from workers.bundle import LoadedBundle
 
+#: The baseline is fitted on so many phantoms of the bundle's own, and on four times those that it is compared on: on
+#: few it would say less than a thumbnail can.
+_FITTED, _FITTED_FOR_EACH = 1000, 4
+#: Their longer side in pixels: a thumbnail sees nothing finer, and they are drawn in a tenth of the time.
+_FITTED_SIDE = 384
+
 
 class EvaluationReport(BaseModel):
     """The figures with what they belong to."""
@@ -48,16 +54,22 @@ def evaluate_bundle(bundle: LoadedBundle, seeds: Sequence[int], cache: Path, con
 def _looks(bundle: LoadedBundle, seeds: Sequence[int], cache: Path, console: Console) -> list[Metric]:
     manifest, pool = bundle.manifest, bundle.manifest.training["recipe"]["phantoms"]
     placing = Placing(manifest.preprocessing)
-    count = min(len(seeds), pool["training"])
+    count = _fitted(len(seeds), pool["training"])
     # Other code draws other examples, another profile places them otherwise.
     code = code_digest(["training.phantom", "training.examples.placing", "training.examples.phantoms"])
     key = hashlib.sha256((code + manifest.preprocessing.model_dump_json()).encode()).hexdigest()[:12]
     with training_progress(console) as progress:
-        folder = cache / f"baseline-{pool['first_seed']}-{count}-{key}"
-        learned = render_examples(PhantomMaker(pool["first_seed"]), count, folder, placing, progress)
+        folder = cache / f"baseline-{_FITTED_SIDE}-{pool['first_seed']}-{count}-{key}"
+        learned = render_examples(
+            PhantomMaker(pool["first_seed"], film_side=_FITTED_SIDE), count, folder, placing, progress
+        )
         readings = [reading for _, _, reading in read_phantoms(bundle.network, manifest, seeds, progress)]
         others = list(read_others(bundle.network, manifest, seeds[: max(10, len(seeds) // 5)], progress))
     return [*evaluate_phantoms(readings, PhantomBaseline(learned)), *evaluate_refusals(others)]
+
+
+def _fitted(evaluated: int, learned: int) -> int:
+    return min(learned, max(_FITTED, _FITTED_FOR_EACH * evaluated))
 
 
 def _report(bundle: LoadedBundle, seeds: Sequence[int], metrics: list[Metric]) -> EvaluationReport:

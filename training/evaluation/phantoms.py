@@ -1,7 +1,8 @@
 """Evaluation on frozen phantoms: the figures of a model card, each with n, 95 % interval and the trivial baseline.
 
-A phantom is a patient of its own, so that intervals over images are intervals over patients. Called by the stage that
-evaluates, and by `chexnode train evaluate`.
+A phantom is a patient of its own, so that intervals over images are intervals over patients. Distances are those of
+points that were located; how many were stands beside them. Called by the stage that evaluates, and by `chexnode train
+evaluate`.
 """
 
 import math
@@ -16,14 +17,24 @@ from schemas.codes import Device, Segment
 from training.evaluation.baseline import ThumbnailBaseline
 from training.evaluation.cases import NOT_LOCATED_MM, Cases
 from training.evaluation.reading import COURSE_TOLERANCE_MM, PhantomReading, TubeReading
-from training.evaluation.statistics import auroc, mean, median, metric, percentile_95, share
+from training.evaluation.statistics import (
+    auroc,
+    auroc_metric,
+    mean,
+    median,
+    metric,
+    percentile_95,
+    sensitivity_at_specificity,
+    sensitivity_metric,
+    share,
+)
+from training.evaluation.typical import TypicalChest
 from training.examples.store import Examples
-from training.examples.targets import TARGETS
+from training.examples.targets import DEVICES, TARGETS
 
 #: What a baseline scores beyond `TARGETS`: a tube that lies abnormally against all other images.
 _ABNORMAL = "endotracheal_tube.abnormal"
 _PRESENCE, _MALPOSITION = "endotracheal_tube.presence", "endotracheal_tube.malposition"
-_SPECIFICITY = 0.95
 _TERCILES = ("lowest", "middle", "highest")
 _LUNGS = (Segment.RIGHT_LUNG, Segment.LEFT_LUNG)
 
@@ -31,9 +42,13 @@ Column = NDArray[np.float64]
 
 
 class PhantomBaseline:
-    """An 8 x 8 thumbnail's answers, fitted on examples that the network learned from."""
+    """What needs no reading of the image, fitted on examples that the network learned from.
+
+    Classes by an 8 x 8 thumbnail, places and outlines by where they usually are.
+    """
 
     def __init__(self, learned: Examples) -> None:
+        self.typical = TypicalChest(learned)
         classes = np.column_stack([learned.classes, _abnormal_truth(learned)])
         self._baseline = ThumbnailBaseline(_Labelled(learned.images, classes))
         self._columns = (*TARGETS, _ABNORMAL)
@@ -49,10 +64,11 @@ def evaluate_phantoms(readings: Sequence[PhantomReading], baseline: PhantomBasel
     trivial = baseline.scores(readings)
     figures = [
         *_abnormal_tubes(readings, trivial[_ABNORMAL]),
-        *_tube_errors(readings),
-        *_anatomy(readings),
+        *_tube_errors(readings, baseline.typical),
+        *_called(readings),
+        *_anatomy(readings, baseline.typical),
         *_classes(readings, trivial),
-        *_devices(readings),
+        *_devices(readings, baseline.typical),
         *_subgroups(readings),
     ]
     return [figure for figure in figures if math.isfinite(figure.value) and math.isfinite(figure.low)]
@@ -89,15 +105,6 @@ def phantom_cases(readings: Sequence[PhantomReading]) -> Cases:
         "device": tuple("tube" if tube else "no tube" for tube in tubes),
     }
     return Cases(names=names, patients=names, figures=figures, groups=groups)
-
-
-def sensitivity_at_specificity(scores_and_truth: NDArray[np.floating]) -> float:
-    """Share of present cases above the score that 95 % of the absent ones stay below; of [n, 2] (score, truth)."""
-    positive = scores_and_truth[:, 1] > 0.5
-    if positive.all() or not positive.any():
-        return math.nan
-    threshold = np.quantile(scores_and_truth[~positive, 0], _SPECIFICITY)
-    return float((scores_and_truth[positive, 0] > threshold).mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,18 +145,19 @@ def _abnormal_tubes(readings: Sequence[PhantomReading], trivial: Column) -> list
     figures = []
     for name, rows in chosen.items():
         samples, beside = (np.stack([scores[rows], truth[rows]], axis=1) for scores in (said, trivial))
-        figures.append(_beside(metric(f"AUROC abnormal tube, {name}", samples, auroc), auroc(beside)))
-        figures.append(
-            _beside(
-                metric(f"abnormal tube, sensitivity at 95 % specificity, {name}", samples, sensitivity_at_specificity),
-                sensitivity_at_specificity(beside),
-            )
-        )
+        figures.append(_beside(auroc_metric(f"AUROC abnormal tube, {name}", samples), auroc(beside)))
+        sensitivity = sensitivity_metric(f"abnormal tube, sensitivity at 95 % specificity, {name}", samples)
+        figures.append(_beside(sensitivity, sensitivity_at_specificity(beside)))
     return figures
 
 
-def _tube_errors(readings: Sequence[PhantomReading]) -> list[Metric]:
+def _tube_errors(readings: Sequence[PhantomReading], typical: TypicalChest) -> list[Metric]:
     tubes = [each for each in readings if Device.ENDOTRACHEAL_TUBE in each.devices and _MALPOSITION in each.truth]
+    usual = {
+        "tube tip": _column([typical.tip_error_mm(each.film, Device.ENDOTRACHEAL_TUBE) for each in tubes]),
+        "tip to carina": _column([typical.distance_error_mm(each.film) for each in tubes]),
+        "carina": _column([typical.carina_error_mm(each.film) for each in tubes]),
+    }
     figures = []
     looks: tuple[tuple[str, list[TubeReading]], ...] = (
         ("", [each.tube for each in tubes]),
@@ -163,18 +171,38 @@ def _tube_errors(readings: Sequence[PhantomReading]) -> list[Metric]:
             ("tip to carina", _column([each.distance_error_mm for each in said])),
             ("carina", _column([each.carina_error_mm for each in said])),
         ):
-            figures += _errors(f"{name} error", errors, look)
+            figures += _errors(f"{name} error", errors, usual[name], look)
     return figures
 
 
-def _anatomy(readings: Sequence[PhantomReading]) -> list[Metric]:
-    frontal = [each for each in readings if each.view != "LL"]
-    figures = [
-        metric(f"Dice {segment}, mean", _column([each.dice[segment] for each in frontal if segment in each.dice]), mean)
-        for segment in sorted({segment for each in frontal for segment in each.dice})
+def _called(readings: Sequence[PhantomReading]) -> list[Metric]:
+    """What results call abnormal, of all tubes whose position is known: overlooked ones are not called so."""
+    tubes = [each for each in readings if Device.ENDOTRACHEAL_TUBE in each.devices and _MALPOSITION in each.truth]
+    bad = [each.tube.called_abnormal for each in tubes if each.truth[_MALPOSITION] == 1]
+    good = [not each.tube.called_abnormal for each in tubes if each.truth[_MALPOSITION] == 0]
+    return [
+        share("malpositioned tube called abnormal, sensitivity", np.array(bad, np.bool_)),
+        share("malpositioned tube called abnormal, specificity among tubes", np.array(good, np.bool_)),
     ]
+
+
+def _anatomy(readings: Sequence[PhantomReading], typical: TypicalChest) -> list[Metric]:
+    frontal = [each for each in readings if each.view != "LL"]
+    both = [each for each in frontal if all(lung in each.dice for lung in _LUNGS)]
+    lungs = metric("Dice lungs, mean", _column([_lungs(each) for each in both]), mean)
+    usual = _column([float(np.mean([typical.dice(each.film, lung) for lung in _LUNGS])) for each in both])
+    figures = [_beside(lungs, _mean_of_known(usual))]
+    for segment in sorted({segment for each in frontal for segment in each.dice}):
+        outlined = [each for each in frontal if segment in each.dice]
+        figure = metric(f"Dice {segment}, mean", _column([each.dice[segment] for each in outlined]), mean)
+        usual = _column([typical.dice(each.film, segment) for each in outlined])
+        figures.append(_beside(figure, _mean_of_known(usual)))
     refused = np.array([bool(each.refused) for each in frontal])
     return [*figures, share("frontal chests refused, share", refused)]
+
+
+def _lungs(reading: PhantomReading) -> float:
+    return float(np.mean([reading.dice[lung] for lung in _LUNGS]))
 
 
 def _classes(readings: Sequence[PhantomReading], trivial: dict[str, Column]) -> list[Metric]:
@@ -185,20 +213,24 @@ def _classes(readings: Sequence[PhantomReading], trivial: dict[str, Column]) -> 
         truth = _column([each.truth.get(target, math.nan) for each in readings])
         said = _column([each.scores[target] for each in readings])
         known = np.isfinite(truth)
-        figure = metric(f"AUROC {target}", np.stack([said[known], truth[known]], axis=1), auroc)
+        figure = auroc_metric(f"AUROC {target}", np.stack([said[known], truth[known]], axis=1))
         figures.append(_beside(figure, auroc(np.stack([trivial[target][known], truth[known]], axis=1))))
     return figures
 
 
-def _devices(readings: Sequence[PhantomReading]) -> list[Metric]:
+def _devices(readings: Sequence[PhantomReading], typical: TypicalChest) -> list[Metric]:
     figures = []
-    for device in Device:
-        found = [each.devices[device] for each in readings if device in each.devices]
+    for device in DEVICES:
+        shown = [each for each in readings if device in each.devices]
+        found = [each.devices[device] for each in shown]
         words = device.value.replace("_", " ")
         recall = _column([each.course_recall for each in found])
         figures.append(metric(f"{words} course traced within {COURSE_TOLERANCE_MM:g} mm, mean share", recall, mean))
         if device is not Device.ENDOTRACHEAL_TUBE:
-            figures += _errors(f"{words} tip error", _column([each.tip_error_mm for each in found]), "")
+            usual = _column([typical.tip_error_mm(each.film, device) for each in shown])
+            on_film, errors = np.isfinite(usual), _column([each.tip_error_mm for each in found])
+            figures.append(share(f"{words} tip located, share", np.isfinite(errors[on_film])))
+            figures += _errors(f"{words} tip error", errors, usual, "")
     return figures
 
 
@@ -214,24 +246,27 @@ def _subgroups(readings: Sequence[PhantomReading]) -> list[Metric]:
     for kind, value_of in kinds.items():
         for value in sorted({value_of(each) for each in frontal}):
             group = [each for each in frontal if value_of(each) == value]
-            lungs = [
-                float(np.mean([each.dice[lung] for lung in _LUNGS if lung in each.dice]))
-                for each in group
-                if any(lung in each.dice for lung in _LUNGS)
-            ]
+            lungs = [_lungs(each) for each in group if all(lung in each.dice for lung in _LUNGS)]
             figures.append(metric(f"Dice lungs, mean, {kind} {value}", _column(lungs), mean))
             truth = _abnormal(group)
             samples = np.stack([_column([each.tube.abnormal for each in group]), truth], axis=1)[np.isfinite(truth)]
-            figures.append(metric(f"AUROC abnormal tube, {kind} {value}", samples, auroc))
+            figures.append(auroc_metric(f"AUROC abnormal tube, {kind} {value}", samples))
     return figures
 
 
-def _errors(name: str, errors: Column, suffix: str) -> list[Metric]:
-    located = errors[np.isfinite(errors)]
+def _errors(name: str, errors: Column, usual: Column, suffix: str) -> list[Metric]:
+    """Of the points that were located; beside them how far the same points are from their usual place."""
+    rows = np.isfinite(errors)
+    located, beside = errors[rows], usual[rows & np.isfinite(usual)]
     return [
-        metric(f"{name}, median mm{suffix}", located, median),
-        metric(f"{name}, 95th percentile mm{suffix}", located, percentile_95),
+        _beside(metric(f"{name}, {words} mm{suffix}", located, of), of(beside) if len(beside) else math.nan)
+        for words, of in (("median", median), ("95th percentile", percentile_95))
     ]
+
+
+def _mean_of_known(values: Column) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else math.nan
 
 
 def _beside(figure: Metric, baseline: float) -> Metric:

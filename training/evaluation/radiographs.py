@@ -1,217 +1,176 @@
-"""Evaluation on radiographs that nothing was trained on: lungs, and questions that a small probe asks of the features.
+"""Evaluation on radiographs of patients whom nothing was learned from: lungs, classes, what is refused, and questions.
 
-Curation has taken corners and letters away (training/curation). Intervals are over patients. Beside each question
-stand what the image's size alone and an 8 x 8 thumbnail answer, and the paired difference to the thumbnail. Called by
-benchmarks/real_images.py.
+Curation has taken corners and letters away (training/curation). Intervals are over patients. Called by the stage
+`patients` of `chexnode train regenerate` and by benchmarks/real_images.py.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
 from rich.progress import Progress
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from schemas.bundle import Manifest, Metric
-from schemas.codes import Segment
-from training.evaluation.seeing import look, seen
-from training.evaluation.statistics import auroc, mean, metric
+from schemas.bundle import Metric
+from schemas.codes import DistanceBasis
+from training.curation.curate import Curation
+from training.evaluation.baseline import ThumbnailBaseline
+from training.evaluation.probes import Question, answer
+from training.evaluation.radiograph import Radiograph, outlined_lungs, read_radiograph
+from training.evaluation.seeing import Seen, look
+from training.evaluation.statistics import auroc, auroc_metric, mean, metric, share
+from training.examples.placing import place
 from training.sources.source import Sample
-from workers.bundle import normalised
-from workers.networks.network import Network
+from workers.bundle import LoadedBundle
+from workers.calibration import class_scores
+from workers.interpret import interpret
+from workers.spacing import Spacing
 
-_LUNGS = (Segment.RIGHT_LUNG, Segment.LEFT_LUNG)
-_THUMBNAIL = 8
-#: Of a lung box, so much more on every side.
-_MARGIN = 0.05
-_CROP_SIDE = 512
-#: Strength of a probe's penalty (1 / C). On features: hundreds of cases against hundreds of numbers. Size and thumbnail
-#: get the one at which they say most: at that of the features a thumbnail says 0.93 of kermany where it can say 0.955.
-_PENALTIES = {"features": 0.01, "thumbnails": 1.0, "sizes": 1.0}
-
-Grey = NDArray[np.float32]
-Column = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked of each image: a target of its labels, of the whole image or of its lungs alone."""
-
-    name: str
-    target: str
-    #: A square crop of the lung box with a random aspect, so that neither size nor shape of the film answers.
-    lungs_only: bool = False
+#: What is asked beyond the bundle's own classes, by kind of source.
+_QUESTIONS: Mapping[str, tuple[Question, ...]] = {
+    "kermany": (
+        Question("pneumonia, lung box", "pneumonia", lungs_only=True),
+        Question("bacterial against viral, lung box", "pneumonia.bacterial", lungs_only=True),
+    ),
+    "nih": (Question("AP against PA", "view.ap"),),
+    # Among AP films alone: the view half gives a tube away.
+    "covid-chestxray": (Question("tube among AP films", "endotracheal_tube.presence", view="AP"),),
+}
+#: Fewer cases of either kind, learned from or tested on, give no figure.
+_LEAST = 10
+_NO_SPACING = Spacing(0.0, 0.0, DistanceBasis.NONE)
 
 
-def lung_dice(network: Network, manifest: Manifest, samples: Sequence[Sample], progress: Progress) -> list[Metric]:
-    """Dice of both lungs together, per source, of the samples that have a lung mask."""
-    outlined = [sample for sample in samples if "lungs" in sample.masks]
-    task = progress.add_task("Lungs", total=len(outlined))
-    dice: dict[str, list[tuple[str, float]]] = {}
-    for sample in outlined:
-        image = sample.read()
-        truth = sample.masks["lungs"].read(*image.shape)
-        found = _lungs(network, manifest, image)
-        score = float(2 * (found & truth).sum() / max(1, found.sum() + truth.sum()))
-        dice.setdefault(sample.source, []).append((sample.patient, score))
-        progress.advance(task)
-    return [
-        metric(
-            f"Dice lungs, {source}, mean",
-            np.array([score for _, score in found]),
-            mean,
-            np.array([patient for patient, _ in found]),
-        )
-        for source, found in dice.items()
-    ]
-
-
-def answer(
-    question: Question,
-    network: Network,
-    manifest: Manifest,
-    learning: Sequence[Sample],
-    test: Sequence[Sample],
-    progress: Progress,
+def evaluate_radiographs(
+    bundle: LoadedBundle, curation: Curation, kinds: Mapping[str, str], progress: Progress
 ) -> list[Metric]:
-    """AUROC on `test` of a probe on the network's features, of size and of thumbnail, all fitted on `learning`.
+    """All figures that the test patients of the sources allow; each says whose it is (`Metric.data`).
 
-    No patient is in both. The last figure is the probe's AUROC less the thumbnail's, by paired bootstrap.
+    Baselines and probes are fitted on the other patients of the same source.
+
+    Parameters
+    ----------
+    kinds : by the name of each source its kind (training/sources/catalogue.py)
     """
-    task = progress.add_task(question.name, total=len(learning) + len(test))
-    fitted = _described(question, network, manifest, learning, lambda: progress.advance(task))
-    asked = _described(question, network, manifest, test, lambda: progress.advance(task))
-    truth = asked.truth
-    said = {
-        name: _probe(getattr(fitted, name), fitted.truth, penalty).decision_function(getattr(asked, name))
-        for name, penalty in _PENALTIES.items()
-    }
-    patients = asked.patients
-    thumbnail = _auroc(said["thumbnails"], truth)
-    figures = [
-        metric(f"AUROC {question.name}, probe of features", _pair(said["features"], truth), auroc, patients),
-        metric(f"AUROC {question.name}, 8 x 8 thumbnail", _pair(said["thumbnails"], truth), auroc, patients),
-        metric(f"AUROC {question.name}, size of the film alone", _pair(said["sizes"], truth), auroc, patients),
-        metric(
-            f"AUROC {question.name}, features less thumbnail",
-            np.stack([said["features"], said["thumbnails"], truth], axis=1),
-            lambda rows: auroc(rows[:, [0, 2]]) - auroc(rows[:, [1, 2]]),
-            patients,
-        ),
-    ]
-    return [figures[0].model_copy(update={"baseline": thumbnail}), *figures[1:]]
+    learning, test = (*curation.part("train"), *curation.part("val")), curation.part("test")
+    figures = []
+    for name, kind in kinds.items():
+        questions = _QUESTIONS.get(kind, ())
+        crop = any(question.lungs_only for question in questions)
+        taught, asked = ([each for each in part if each.source == name] for part in (learning, test))
+        if not asked:
+            continue
+        task = progress.add_task(f"Patients of {name}", total=len(taught) + len(asked))
+        learned = []
+        for sample in taught:
+            learned.append(read_radiograph(sample, sample.read(), bundle, crop_lungs=crop))
+            progress.advance(task)
+        tested = []
+        for sample in asked:
+            tested.append(_tested(sample, bundle, crop_lungs=crop))
+            progress.advance(task)
+        measured = [*_lungs(learned, tested), *_classes(bundle, learned, tested), *_refused(tested)]
+        for question in questions:
+            measured += _answered(question, bundle, learned, [each.radiograph for each in tested])
+        figures += [each.model_copy(update={"data": f"test patients of {name}"}) for each in measured]
+    return [each for each in figures if math.isfinite(each.value) and math.isfinite(each.low)]
 
 
 @dataclass(frozen=True, eq=False)
-class _Described:
-    """n images as numbers."""
+class _Tested:
+    """A radiograph of a test patient, and what is said of it."""
 
-    features: Column
-    thumbnails: Column
-    sizes: Column
-    truth: Column
-    patients: NDArray[np.str_]
+    radiograph: Radiograph
+    #: By target, as results state it.
+    scores: Mapping[str, float]
+    refused: bool
+    #: Of both lungs together; NaN where nobody drew them.
+    dice: float
 
 
-def _described(
-    question: Question,
-    network: Network,
-    manifest: Manifest,
-    samples: Sequence[Sample],
-    advance: Callable[[], None],
-) -> _Described:
-    features, thumbnails, sizes, truth, patients = [], [], [], [], []
-    for number, sample in enumerate(samples):
-        advance()
-        if question.target not in sample.labels:
+def _tested(sample: Sample, bundle: LoadedBundle, *, crop_lungs: bool) -> _Tested:
+    image, manifest = sample.read(), bundle.manifest
+    pixels, placement = place(image, manifest.preprocessing)
+    output = look(bundle.network, manifest, Seen(pixels, placement, None))
+    said = interpret(output, manifest, placement, _NO_SPACING, age_years=sample.age_years)
+    values = class_scores(output.logits, manifest.classes).tolist()
+    scores = dict(zip((str(scored.target) for scored in manifest.classes), values, strict=True))
+    # Of a device results state class and course together.
+    scores |= {tube.device.presence_target: tube.score for tube in said.tubes}
+    dice, found = math.nan, outlined_lungs(output, placement, manifest)
+    if found is not None and "lungs" in sample.masks:
+        truth = sample.masks["lungs"].read(*image.shape)
+        dice = float(2 * (found & truth).sum() / max(1, found.sum() + truth.sum()))
+    return _Tested(read_radiograph(sample, image, bundle, crop_lungs=crop_lungs), scores, bool(said.refused), dice)
+
+
+def _lungs(learned: Sequence[Radiograph], tested: Sequence[_Tested]) -> Iterator[Metric]:
+    """Beside it where lungs are in half of the other patients' films."""
+    outlined = [each for each in tested if math.isfinite(each.dice)]
+    if not outlined:
+        return
+    values = np.array([each.dice for each in outlined])
+    figure = metric("Dice lungs, mean", values, mean, _patients([each.radiograph for each in outlined]))
+    drawn = [each.outline for each in learned if each.outline is not None]
+    if drawn:
+        usual = np.mean(drawn, axis=0) >= 0.5
+        truths = [each.radiograph.outline for each in outlined if each.radiograph.outline is not None]
+        beside = [2 * (usual & truth).sum() / max(1, usual.sum() + truth.sum()) for truth in truths]
+        figure = figure.model_copy(update={"baseline": float(np.mean(beside))})
+    yield figure
+
+
+def _classes(bundle: LoadedBundle, learned: Sequence[Radiograph], tested: Sequence[_Tested]) -> Iterator[Metric]:
+    """AUROC of the bundle's own classes, beside an 8 x 8 thumbnail's."""
+    scores = {each.radiograph.sample.key: each.scores for each in tested}
+    radiographs = [each.radiograph for each in tested]
+    for scored in bundle.manifest.classes:
+        question = Question(str(scored.target), str(scored.target))
+        asked, taught = question.asked_of(radiographs), question.asked_of(learned)
+        if not _enough(question.truth(asked)):
             continue
-        image = sample.read()
-        rows, columns = image.shape
-        if question.lungs_only:
-            box = _lung_box(network, manifest, image, sample)
-            if box is None:
-                continue
-            image = _square(image, box, np.random.default_rng([number, 5]))
-        placed = seen(image, manifest)
-        features.append(_features(network, manifest, placed.image))
-        thumbnails.append(_thumbnail(image))
-        sizes.append([rows, columns, rows / columns])
-        truth.append(float(sample.labels[question.target] > 0.5))
-        patients.append(sample.patient)
-    return _Described(
-        features=np.array(features, np.float64),
-        thumbnails=np.array(thumbnails, np.float64),
-        sizes=np.array(sizes, np.float64),
-        truth=np.array(truth, np.float64),
-        patients=np.array(patients, np.str_),
-    )
+        truth = question.truth(asked)
+        said = np.array([scores[each.sample.key][question.target] for each in asked])
+        figure = auroc_metric(f"AUROC {question.target}", np.stack([said, truth], axis=1), _patients(asked))
+        if _enough(question.truth(taught)):
+            baseline = ThumbnailBaseline(_Labelled.of(taught, question)).scores(_placed(asked))[:, 0]
+            beside = auroc(np.stack([baseline, truth], axis=1))
+            figure = figure.model_copy(update={"baseline": beside})
+        yield figure
 
 
-def _features(network: Network, manifest: Manifest, image: NDArray[np.uint8]) -> Column:
-    """Class tokens and mean patch tokens of the last blocks, and the logits."""
-    with torch.inference_mode():
-        given = network.backbone(normalised(image[None], manifest.preprocessing))
-        logits = network.heads(given).logits
-    parts = [given.cls[-1], given.patches[-1].mean(dim=1), logits]
-    return np.concatenate([part[0].double().numpy() for part in parts])
+def _refused(tested: Sequence[_Tested]) -> Iterator[Metric]:
+    patients = _patients([each.radiograph for each in tested])
+    yield share("frontal chests refused, share", np.array([each.refused for each in tested]), patients)
 
 
-def _lungs(network: Network, manifest: Manifest, image: Grey) -> NDArray[np.bool_]:
-    """Both lungs as the network outlines them, bool of the image's shape; whatever it thinks of the image."""
-    whole = seen(image, manifest)
-    output = look(network, manifest, whole)
-    masks = [
-        whole.placement.upsample_mask(output.dense[manifest.channels.index(lung)].astype(np.float32)) for lung in _LUNGS
-    ]
-    both: NDArray[np.bool_] = masks[0] | masks[1]
-    return both
+def _answered(
+    question: Question, bundle: LoadedBundle, learned: Sequence[Radiograph], tested: Sequence[Radiograph]
+) -> list[Metric]:
+    taught, asked = question.asked_of(learned), question.asked_of(tested)
+    if not _enough(question.truth(taught)) or not _enough(question.truth(asked)):
+        return []
+    return answer(question, bundle, taught, asked)
 
 
-def _lung_box(network: Network, manifest: Manifest, image: Grey, sample: Sample) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom: of the mask that somebody drew, else of the network's; None: no lungs."""
-    lungs = sample.masks["lungs"].read(*image.shape) if "lungs" in sample.masks else _lungs(network, manifest, image)
-    rows, columns = np.nonzero(lungs)
-    if not len(rows):
-        return None
-    margin = round(_MARGIN * max(image.shape))
-    return (
-        max(0, int(columns.min()) - margin),
-        max(0, int(rows.min()) - margin),
-        min(image.shape[1], int(columns.max()) + margin),
-        min(image.shape[0], int(rows.max()) + margin),
-    )
+def _enough(truth: NDArray[np.float64]) -> bool:
+    return bool(min((truth == 1).sum(), (truth == 0).sum()) >= _LEAST)
 
 
-def _square(image: Grey, box: tuple[int, int, int, int], rng: np.random.Generator) -> Grey:
-    """The box as a square, of which up to a tenth is cut off at random sides: its own shape is gone."""
-    left, top, right, bottom = box
-    cut = rng.uniform(0, 0.1, 4) * [right - left, bottom - top, right - left, bottom - top]
-    resized = Image.fromarray(image).resize(
-        (_CROP_SIDE, _CROP_SIDE),
-        Image.Resampling.BILINEAR,
-        (left + cut[0], top + cut[1], right - cut[2], bottom - cut[3]),
-    )
-    return np.asarray(resized)
+def _patients(radiographs: Sequence[Radiograph]) -> NDArray[np.str_]:
+    return np.array([each.sample.patient for each in radiographs], np.str_)
 
 
-def _thumbnail(image: Grey) -> Column:
-    small = Image.fromarray(image).resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)
-    return np.asarray(small, np.float64).ravel()
+def _placed(radiographs: Sequence[Radiograph]) -> NDArray[np.uint8]:
+    return np.stack([each.whole.placed for each in radiographs])
 
 
-def _probe(rows: Column, truth: Column, penalty: float) -> Pipeline:
-    probe: Pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=2000))
-    return probe.fit(rows, truth)
+@dataclass(frozen=True, eq=False)
+class _Labelled:
+    images: NDArray[np.uint8]
+    classes: NDArray[np.float32]
 
-
-def _pair(scores: Column, truth: Column) -> Column:
-    return np.stack([scores, truth], axis=1)
-
-
-def _auroc(scores: Column, truth: Column) -> float:
-    return auroc(_pair(scores, truth))
+    @classmethod
+    def of(cls, radiographs: Sequence[Radiograph], question: Question) -> "_Labelled":
+        return cls(_placed(radiographs), question.truth(radiographs).astype(np.float32)[:, None])

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from schemas.bundle import Manifest
-from schemas.codes import Device, DistanceBasis, Segment
+from schemas.codes import Device, DistanceBasis, Segment, TubePosition
 from schemas.result import Point, TubeResult
 from training.evaluation.films import PhantomFilm, phantom_films
 from training.evaluation.seeing import look
+from training.evaluation.typical import OUTLINE_SIDE, FilmTruth, shrunk
 from training.examples.targets import DEVICES, REGIONS, phantom_classes, structure_of
 from training.phantom.truth import DeviceKind, DeviceTruth, Family, Phantom
 from workers.calibration import class_scores
@@ -41,6 +42,8 @@ class TubeReading:
     distance_error_mm: float = _NOTHING
     #: 0..1, how abnormal its position was said to be, see `abnormal_score`.
     abnormal: float = 0.0
+    #: Whether results call its position abnormal.
+    called_abnormal: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class PhantomReading:
     tube: TubeReading
     first_look: TubeReading
     devices: Mapping[Device, DeviceReading]
+    film: FilmTruth
 
 
 def read_phantoms(
@@ -111,6 +115,7 @@ def read_phantoms(
             tube=_tube(said, phantom, mm),
             first_look=_tube(first, phantom, mm),
             devices=_devices(said, phantom, mm),
+            film=_film_truth(phantom, mm),
         )
         yield film, said, reading
         progress.advance(task)
@@ -151,16 +156,19 @@ def _tube(said: Interpretation, phantom: Phantom, mm: float) -> TubeReading:
         carina_error_mm=_apart(tube.carina, phantom.landmarks.get("carina")) * mm,
         distance_error_mm=distance_error,
         abnormal=abnormal_score(tube, phantom.age_years),
+        called_abnormal=tube.position is TubePosition.ABNORMAL,
     )
 
 
 def _devices(said: Interpretation, phantom: Phantom, mm: float) -> dict[Device, DeviceReading]:
-    readings = {}
-    for device in DEVICES:
-        drawn = [each for each in phantom.devices if each.kind is DeviceKind(device.value) and len(each.course)]
-        if drawn:
-            readings[device] = _device(tube_of(said, device), drawn[0], mm)
-    return readings
+    drawn = {device: _on_film(phantom, device) for device in DEVICES}
+    return {device: _device(tube_of(said, device), truth, mm) for device, truth in drawn.items() if truth is not None}
+
+
+def _on_film(phantom: Phantom, device: Device) -> DeviceTruth | None:
+    """The first of its kind of which anything is on the film."""
+    kind = DeviceKind(device.value)
+    return next((each for each in phantom.devices if each.kind is kind and len(each.course)), None)
 
 
 def _device(tube: TubeResult | None, truth: DeviceTruth, mm: float) -> DeviceReading:
@@ -180,6 +188,25 @@ def _dice(said: Interpretation, phantom: Phantom) -> dict[Segment, float]:
             found = said.masks.get(region, np.zeros(truth.shape, np.bool_))
             dice[region] = float(2 * (found & truth).sum() / max(1, found.sum() + truth.sum()))
     return dice
+
+
+def _film_truth(phantom: Phantom, mm: float) -> FilmTruth:
+    drawn = {device: _on_film(phantom, device) for device in DEVICES}
+    tube = drawn[Device.ENDOTRACHEAL_TUBE]
+    distance = None if tube is None or tube.tip is None else tube.tip_to_carina_mm
+    return FilmTruth(
+        rows=phantom.image.shape[0],
+        columns=phantom.image.shape[1],
+        mm_per_pixel=mm,
+        tips={device: each.tip for device, each in drawn.items() if each is not None and each.tip is not None},
+        carina=phantom.landmarks.get("carina"),
+        tip_to_carina_mm=_NOTHING if distance is None else distance,
+        regions={
+            region: shrunk(phantom.masks[structure_of(region)], OUTLINE_SIDE) > 0.5
+            for region in REGIONS
+            if structure_of(region) in phantom.masks
+        },
+    )
 
 
 def _apart(a: Point | None, b: Point | None) -> float:

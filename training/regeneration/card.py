@@ -39,16 +39,18 @@ def write_card(manifest: Manifest) -> str:
         "",
         "Without an operating point a class is reported as undetermined: on validation cases it was no better than",
         "chance, or they were too few. A calibration on anything but radiographs of patients makes no probabilities.",
+        *_pooled(manifest),
         "",
         "## Figures on frozen cases",
         "",
-        "95 % intervals: percentile bootstrap over patients (each phantom is one). The baseline is a logistic",
-        "regression on an 8 x 8 thumbnail: what it reaches needs no reading of the image.",
+        "95 % intervals: percentile bootstrap over patients (each phantom is one); of an AUROC, a share or a",
+        "sensitivity never without a width (Newcombe's method 5; Clopper and Pearson's). The baseline needs no reading",
+        "of the image: of a class a logistic regression on an 8 x 8 thumbnail, of a distance or an outline where it",
+        "usually is.",
+        *_located(manifest),
         "",
-        "| figure | value | 95 % interval | n | baseline |",
-        "|---|---:|---|---:|---:|",
-        *(_figure(each) for each in manifest.metrics),
-        "",
+        *_table(manifest, ""),
+        *_on_patients(manifest),
         f"Of an adult's endotracheal tube {NORMAL_RANGE_MM[0]:g} to {NORMAL_RANGE_MM[1]:g} mm above the carina are",
         f"normal (Goodman et al., AJR 1976;127:433-434, neck in neutral position); up to {BORDERLINE_MM:g} mm outside",
         "is borderline, farther is malpositioned. Children: by the length of the trachea.",
@@ -57,10 +59,15 @@ def write_card(manifest: Manifest) -> str:
 
 
 def _evidence(manifest: Manifest) -> str:
+    if any(metric.data for metric in manifest.metrics):
+        return (
+            "Its figures are on simulated radiographs and, told apart from them, on public radiographs of patients "
+            "whom it did not learn from. Those are few, old and selected: nobody has shown that it works on yours."
+        )
     if manifest.training.get("attribution"):
         return (
-            "Made from simulated radiographs and a few hundred public ones. Its figures below are on simulated "
-            "radiographs: nobody has shown that it works on patients."
+            "Made from simulated radiographs and public ones. Its figures below are on simulated radiographs: nobody "
+            "has shown that it works on patients."
         )
     return (
         "Trained and evaluated on simulated radiographs only; nothing is known about its accuracy on patients. It "
@@ -90,7 +97,7 @@ def _good_for(manifest: Manifest) -> Iterator[str]:
     yield "- Trying the node, its results and its worklist, and building on them."
     yield "- Being made anew from other data (`chexnode train regenerate`), and as the first that others must match."
     decided = [str(scored.target) for scored in manifest.classes if scored.operating_point is not None]
-    measured = [target for target in decided if _is_measured(target, manifest)]
+    measured = [target for target in decided if "" in _measured_on(target, manifest)]
     if measured:
         yield f"- On simulated radiographs, deciding: {', '.join(measured)}; the figures below say how well."
 
@@ -104,20 +111,60 @@ def _not_good_for(manifest: Manifest) -> Iterator[str]:
     if not any(scored.target == Acceptance.FRONTAL_CHEST for scored in manifest.classes):
         yield "- Images that are no frontal chest radiograph: it does not notice."
     yield "- Estimating how likely a finding is: no score was calibrated on patients."
-    unmeasured = [
-        str(scored.target)
-        for scored in manifest.classes
-        if scored.operating_point is not None and not _is_measured(str(scored.target), manifest)
-    ]
+    unmeasured = []
+    for target in (str(scored.target) for scored in manifest.classes if scored.operating_point is not None):
+        data = _measured_on(target, manifest)
+        if not data:
+            unmeasured.append(target)
+        elif "" not in data:
+            yield f"- Deciding {target} on other films than those of its figures: {', '.join(sorted(data))}."
     if unmeasured:
         yield f"- Deciding {', '.join(unmeasured)}: no figure below says how well it does, so nobody knows."
 
 
-def _is_measured(target: str, manifest: Manifest) -> bool:
-    """Whether a figure on frozen cases says how well the class is answered."""
+def _measured_on(target: str, manifest: Manifest) -> set[str]:
+    """On what (`Metric.data`; "" are the frozen cases) a figure says how well the class is answered."""
+    if target not in list(Acceptance):
+        return {metric.data for metric in manifest.metrics if metric.name == f"AUROC {target}"}
     # Frozen cases are frontal chests; of what is none the shares that are refused are stated.
-    stated = "other images refused" if target in list(Acceptance) else f"AUROC {target}"
-    return any(metric.name == stated or metric.name.startswith(f"{stated}, ") for metric in manifest.metrics)
+    return {metric.data for metric in manifest.metrics if metric.name.startswith("other images refused, ")}
+
+
+def _pooled(manifest: Manifest) -> Iterator[str]:
+    """Calibration and operating points are those of all data together, and that is not what a department has."""
+    fitted_on = {scored.calibration.data for scored in manifest.classes if scored.calibration is not None}
+    for data in sorted(fitted_on):
+        yield f"Calibrations and operating points were fitted to {data}, all of them together: on films of one"
+        yield "source alone, and on those of a department, sensitivity and calibration error are others"
+        yield "(`chexnode train calibrate` fits them to local labels)."
+
+
+def _located(manifest: Manifest) -> Iterator[str]:
+    located = next((each for each in manifest.metrics if each.name.startswith("tube tip located, share")), None)
+    if located is not None:
+        yield (
+            f"Errors of points are of those that were located: {100 * located.value:.1f} % of the tips of "
+            "endotracheal tubes."
+        )
+
+
+def _on_patients(manifest: Manifest) -> Iterator[str]:
+    """A table for each data that figures are on beside the frozen cases."""
+    for data in dict.fromkeys(metric.data for metric in manifest.metrics if metric.data):
+        yield f"## Figures on {data}"
+        yield ""
+        yield "Of these patients nothing was learned, neither weights nor thresholds; letters and corners of their"
+        yield "films are taken away. Baselines and probes are fitted on other patients of the same source. A probe is a"
+        yield "logistic regression on the bundle's frozen features: what they hold, not what results state."
+        yield ""
+        yield from _table(manifest, data)
+
+
+def _table(manifest: Manifest, data: str) -> Iterator[str]:
+    yield "| figure | value | 95 % interval | n | baseline |"
+    yield "|---|---:|---|---:|---:|"
+    yield from (_figure(each) for each in manifest.metrics if each.data == data)
+    yield ""
 
 
 def _attribution(manifest: Manifest) -> Iterator[str]:

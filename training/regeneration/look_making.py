@@ -3,13 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from schemas.bundle import Manifest
+from schemas.bundle import Manifest, Metric
 from schemas.errors import BundleMakingError, SourceError
 from training.calibration.device_courses import course_scores, traced_devices
 from training.calibration.fitting import CalibrationPlan, LabelledLogits, calibrated_classes, with_classes
@@ -26,6 +27,7 @@ from training.examples.targets import TARGETS
 from training.learning.looks import fit_first_look, fit_second_look
 from training.regeneration.look_manifest import look_manifest
 from training.regeneration.making import BUNDLE, DRAFT_CARD, Evaluated, round_to_stored_precision, save_curve
+from training.regeneration.patients import LEARNED, measure_on_patients, measured_on
 from training.regeneration.recipe import Recipe
 from training.regeneration.stages import Stage, Stages
 from training.sources.catalogue import Named, open_folder
@@ -82,7 +84,10 @@ class LookMaking:
         self._progress = progress
         weights = {each.source: each.weight for each in recipe.sources}
         self._given = [each for each in given if _wanted(each) in weights]
-        self._weights = {each.name: weights[_wanted(each)] for each in self._given}
+        self._weights = {each.name: weights[_wanted(each)] for each in self._given} | {_PHANTOMS: recipe.phantom_weight}
+        #: The radiographs, once they are curated, and where.
+        self._curation: Curation | None = None
+        self._curated = Path()
         #: Folders of examples by part: phantoms, then sources.
         self._folders: dict[str, Path] = {}
         #: Of each source that is used: images, licences, where it is described; then each article that images are from.
@@ -90,10 +95,12 @@ class LookMaking:
 
     @property
     def data(self) -> str:
-        phantoms = "simulated chest radiographs (training/phantom)"
-        if not self._given:
-            return f"{phantoms}; no patient data"
-        return f"{phantoms}; radiographs of {', '.join(self._weights)}"
+        simulated = "simulated chest radiographs (training/phantom)"
+        learned = [each.name for each in self._given if self._weights[each.name] > 0]
+        if not learned:
+            return f"{simulated}; no patient data"
+        radiographs = f"radiographs of {', '.join(learned)}"
+        return f"{simulated}; {radiographs}" if self._weights[_PHANTOMS] > 0 else radiographs
 
     def train(self, stages: Stages) -> Stage:
         """Curate, render and read examples, train both looks, calibrate."""
@@ -105,7 +112,7 @@ class LookMaking:
             "first-look",
             self._make_first_look,
             inputs=inputs,
-            part=[recipe.network, recipe.first_look, recipe.sources],
+            part=[recipe.network, recipe.first_look, recipe.shares],
             code=[
                 "training.learning.augment",
                 "training.learning.greys",
@@ -118,23 +125,11 @@ class LookMaking:
                 "workers.networks",
             ],
         )
-        second = stages.make(
-            "second-look",
-            lambda folder: self._make_second_look(first.folder / BUNDLE, folder),
-            inputs=[*inputs, first],
-            part=recipe.second_look,
-            code=[
-                "training.learning.augment",
-                "training.learning.greys",
-                "training.learning.looks",
-                "training.learning.loop",
-                "training.learning.losses",
-            ],
-        )
+        trained = self._train_second_look(stages, inputs, first)
         return stages.make(
             "calibrate",
-            lambda folder: self._calibrate(second.folder / BUNDLE, folder),
-            inputs=[*inputs, second],
+            lambda folder: self._calibrate(trained.folder / BUNDLE, folder),
+            inputs=[*inputs, trained],
             part=[recipe.bundle, recipe.population, recipe.calibration, self.data],
             code=[
                 "training.calibration.device_courses",
@@ -150,12 +145,47 @@ class LookMaking:
             ],
         )
 
+    def _train_second_look(self, stages: Stages, inputs: Sequence[Stage], first: Stage) -> Stage:
+        """The stage with both looks; where nothing teaches the second one, that of the first."""
+        if not self._looks_closer:
+            stages.skip("second-look", "no phantom is learned from: nothing else shows where tips are")
+            return first
+        return stages.make(
+            "second-look",
+            lambda folder: self._make_second_look(first.folder / BUNDLE, folder),
+            inputs=[*inputs, first],
+            part=self._recipe.second_look,
+            code=[
+                "training.learning.augment",
+                "training.learning.greys",
+                "training.learning.looks",
+                "training.learning.loop",
+                "training.learning.losses",
+            ],
+        )
+
     def evaluate(self, bundle: LoadedBundle, folder: Path) -> Evaluated:
         learned = self._part(_PHANTOMS, _TRAINING)
         return evaluate_looks(bundle, self._seeds, learned, folder, self._progress)
 
     def cases(self, bundle: LoadedBundle) -> Cases:
         return read_cases(bundle, self._seeds, self._progress)
+
+    @property
+    def patients(self) -> Any:
+        """The manifest's digest stands for the images, also for those that are left out of training."""
+        if self._curation is None:
+            return None
+        kinds = {each.name: each.kind for each in self._given}
+        return [self._curation.digest, measured_on(self._recipe.curation), sorted(kinds.items())]
+
+    def on_patients(self, bundle: LoadedBundle, folder: Path) -> list[Metric]:
+        assert self._curation is not None
+        return measure_on_patients(bundle, self._given, self._curation, self._curated, folder, self._progress)
+
+    @property
+    def _looks_closer(self) -> bool:
+        return self._weights[_PHANTOMS] > 0
 
     @property
     def _seeds(self) -> range:
@@ -186,9 +216,11 @@ class LookMaking:
         )
         # Again, from what the stage has seen of each file: one that was changed since is looked at anew.
         curation = curate(sources, self._recipe.curation, stage.folder, self._progress)
-        used = [image for image in curation.images if image.split in ("train", "val")]
+        self._curation, self._curated = curation, stage.folder
+        used = [image for image in curation.images if image.split in LEARNED]
         for source in sources:
-            self.attribution.extend(attributions(source, used))
+            if self._weights[source.name] > 0:
+                self.attribution.extend(attributions(source, used))
         return curation
 
     def _examples(self, stages: Stages, curation: Curation | None) -> list[Stage]:
@@ -216,8 +248,8 @@ class LookMaking:
             part=[curation.digest, recipe.curation, recipe.network.preprocessing, recipe.network.detail_size],
             code=["training.sources", "training.curation", *_EXAMPLE_CODE, "training.examples.radiographs"],
         )
-        for name in self._weights:
-            self._folders[name] = read.folder / name
+        for each in self._given:
+            self._folders[each.name] = read.folder / each.name
         return [rendered, read]
 
     def _render(self, folder: Path) -> None:
@@ -230,7 +262,7 @@ class LookMaking:
 
     def _read(self, curation: Curation, folder: Path) -> None:
         for part, chosen in ((_TRAINING, curation.part("train")), (_VALIDATION, curation.part("val"))):
-            for name in self._weights:
+            for name in (each.name for each in self._given):
                 samples = [each for each in chosen if each.source == name]
                 if not samples:
                     raise SourceError(
@@ -245,9 +277,7 @@ class LookMaking:
         return open_examples(self._folders[name] / part)
 
     def _mixture(self) -> Mixture:
-        return Mixture(
-            [Part(name, self._part(name, _TRAINING), self._weights.get(name, 1.0)) for name in self._folders]
-        )
+        return Mixture([Part(name, self._part(name, _TRAINING), self._weights[name]) for name in self._folders])
 
     def _manifest(self, mixture: Mixture) -> Manifest:
         recipe, targets = self._recipe, mixture.taught(self._recipe.network.classes)
@@ -256,7 +286,7 @@ class LookMaking:
                 f"So few examples teach no class: each needs {LEAST_CASES} present and as many absent ones. "
                 "Give more phantoms."
             )
-        return look_manifest(
+        manifest = look_manifest(
             recipe.bundle.name,
             recipe.bundle.version,
             recipe.bundle.licence,
@@ -269,6 +299,10 @@ class LookMaking:
             second_look=recipe.network.second_look,
             detail_size=recipe.network.detail_size,
         )
+        if self._looks_closer:
+            return manifest
+        heads = [head for head in manifest.heads if head is not manifest.second_look]
+        return manifest.model_copy(update={"heads": heads})
 
     def _make_first_look(self, folder: Path) -> None:
         settings, checkpoint = self._recipe.first_look.settings, folder / _CHECKPOINT
@@ -323,7 +357,7 @@ class LookMaking:
         targets = [TARGETS.index(str(scored.target)) for scored in manifest.classes]
         logits, truth, patients = [], [], []
         courses: dict[str, list[float]] = {each.presence_target: [] for each in traced_devices(manifest)}
-        for name in self._folders:
+        for name in (each for each in self._folders if self._weights[each] > 0):
             examples = self._part(name, _VALIDATION)
             task = self._progress.add_task(f"Validation, {name}", total=len(examples))
             for start in range(0, len(examples), _BATCH):

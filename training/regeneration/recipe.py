@@ -66,8 +66,8 @@ class SourceTable(_Table):
 
     #: KIND or KIND:NAME of `chexnode train curate --list`; the folder is given with --source or training.sources.
     source: str
-    #: How often an example is drawn from it, in proportion to the phantoms (1).
-    weight: Annotated[float, Field(gt=0)]
+    #: How often an example is drawn from it, in proportion to the phantoms (1). 0: it is only measured on.
+    weight: Annotated[float, Field(ge=0)]
 
 
 class LookTable(_Table):
@@ -102,6 +102,9 @@ class Recipe(_Table):
     #: Of the training family; evaluation is on the frozen one.
     phantoms: PoolTable
     sources: list[SourceTable] = Field(default_factory=list)
+    #: How often an example is drawn from the phantoms. 0: radiographs alone are learned from; without the truth that
+    #: only phantoms have there is then no second look.
+    phantom_weight: Annotated[float, Field(ge=0)] = 1.0
     #: Of the sources. Weights that are shipped are learned from clean licences only.
     curation: CurationSettings = CurationSettings(clean_only=True)
     first_look: LookTable
@@ -110,6 +113,13 @@ class Recipe(_Table):
     evaluation: EvaluationTable
     #: None: nothing is asked of the bundle, and it is never registered.
     gate: GateRules | None = None
+
+    @property
+    def shares(self) -> list[SourceTable]:
+        """What decides how often an example is drawn from where: the sources, and phantoms of another weight than 1."""
+        if self.phantom_weight == 1:
+            return self.sources
+        return [*self.sources, SourceTable(source="phantoms", weight=self.phantom_weight)]
 
     @property
     def placing(self) -> Placing:

@@ -1,6 +1,7 @@
 """Makes a bundle from its recipe, stage by stage: `chexnode train regenerate`, and the training worker.
 
-curate, pretrain, examples, heads, calibrate, evaluate, bundle, gate, report. Who registers the bundle is the caller.
+curate, pretrain, examples, heads, calibrate, evaluate, patients, bundle, gate, report. Who registers the bundle is the
+caller.
 """
 
 import math
@@ -32,7 +33,7 @@ from workers.bundle import LoadedBundle, copy_bundle, load_bundle
 from workers.metrics_table import metrics_table
 
 #: Stages of a run, those that are left out included.
-_STAGES = 11
+_STAGES = 12
 _CASES = "cases.npz"
 _METRICS = "metrics.json"
 _METRIC_LIST = TypeAdapter(list[Metric])
@@ -102,10 +103,11 @@ def _regenerate(
             part=recipe.evaluation,
             code=making.code_of_evaluation,
         )
+        measured = [evaluated, *_on_patients(making, stages, calibrated)]
         made = stages.make(
             "bundle",
-            lambda folder: _write_bundle(recipe, making, stages, calibrated, evaluated, folder),
-            inputs=[calibrated, evaluated],
+            lambda folder: _write_bundle(recipe, making, stages, calibrated, measured, folder),
+            inputs=[calibrated, *measured],
             part=recipe,
             code=["training.regeneration.card"],
         )
@@ -119,7 +121,7 @@ def _regenerate(
             code=["training.regeneration.report", "training.regeneration.plots"],
         )
     manifest = bundle.manifest
-    console.print(metrics_table(manifest.metrics, f"{manifest.name} {manifest.version} on frozen cases"))
+    console.print(metrics_table(manifest.metrics, f"{manifest.name} {manifest.version}"))
     if verdict is not None:
         console.print(gate_table(verdict))
     console.print(f"bundle {bundle.digest[:16]} in {bundle.folder}", soft_wrap=True, highlight=False)
@@ -147,14 +149,29 @@ def _evaluate(making: LookMaking, calibrated: Stage, folder: Path) -> None:
     (folder / _METRICS).write_bytes(_METRIC_LIST.dump_json(evaluated.metrics, indent=2))
 
 
+def _on_patients(making: LookMaking, stages: Stages, calibrated: Stage) -> list[Stage]:
+    """The stage that measures on radiographs; none without any."""
+    if making.patients is None:
+        stages.skip("patients", "no real radiographs are given")
+        return []
+
+    def work(folder: Path) -> None:
+        metrics = making.on_patients(load_bundle(calibrated.folder / BUNDLE), folder)
+        (folder / _METRICS).write_bytes(_METRIC_LIST.dump_json(metrics, indent=2))
+
+    code = [*making.code_of_evaluation, "training.curation", "training.sources"]
+    return [stages.make("patients", work, inputs=[calibrated], part=making.patients, code=code)]
+
+
 def _write_bundle(
-    recipe: Recipe, making: LookMaking, stages: Stages, calibrated: Stage, evaluated: Stage, folder: Path
+    recipe: Recipe, making: LookMaking, stages: Stages, calibrated: Stage, measured: Sequence[Stage], folder: Path
 ) -> None:
+    figures = [_METRIC_LIST.validate_json((stage.folder / _METRICS).read_bytes()) for stage in measured]
     draft = load_bundle(calibrated.folder / BUNDLE)
     manifest = draft.manifest.model_copy(
         update={
             "created": datetime.now(UTC).date(),
-            "metrics": _METRIC_LIST.validate_json((evaluated.folder / _METRICS).read_bytes()),
+            "metrics": [figure for of_stage in figures for figure in of_stage],
             "training": _provenance(recipe, making, stages),
         }
     )

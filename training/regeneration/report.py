@@ -75,6 +75,8 @@ def write_report(report: Report, folder: Path) -> None:
     )
     page = environment.get_template(TEMPLATE.name).render(
         manifest=report.manifest,
+        figures=_by_data(report.manifest.metrics),
+        attribution=report.manifest.training.get("attribution") or [],
         digest=report.digest,
         warning="" if report.manifest.cleared_for_clinical_use else NOT_FOR_CLINICAL_USE,
         verdict=report.verdict,
@@ -86,6 +88,14 @@ def write_report(report: Report, folder: Path) -> None:
         patients=len(set(report.cases.patients)),
     )
     (folder / "report.html").write_text(page, encoding="utf-8")
+
+
+def _by_data(metrics: Sequence[Metric]) -> dict[str, list[Metric]]:
+    """What figures are on, and the figures; frozen cases first."""
+    by_data: dict[str, list[Metric]] = {"the frozen cases": [each for each in metrics if not each.data]}
+    for figure in (each for each in metrics if each.data):
+        by_data.setdefault(figure.data, []).append(figure)
+    return by_data
 
 
 def _asked(report: Report) -> list[PrimaryMetric]:

@@ -22,4 +22,4 @@ def give_way() -> None:
         try:
             group.write_text(str(_NICENESS))
         except OSError as error:
-            log.warning("this host lets no scheduling group give way", error=str(error))
+            log.warning("this host lets no scheduling group give way", error=error)

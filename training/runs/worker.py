@@ -13,7 +13,7 @@ from node.activation import provide_shipped
 from node.database import upgrade
 from node.leases import Commit, Lease, claim, complete, perform, report
 from node.ledger import Ledger, now, open_ledger
-from node.logs import configure_logs
+from node.logs import configure_logs_of
 from node.presence import present
 from node.queue import TRAINING, Publisher, make_celery, run_worker, stopping
 from node.repeating import repeating
@@ -120,8 +120,8 @@ class _LedgerWatcher:
 def serve() -> None:
     """Run the worker until SIGTERM. Raises SettingsError for a schedule whose recipe cannot be used."""
     give_way()
-    configure_logs()
     settings = load_settings()
+    configure_logs_of(settings)
     ledger = open_ledger(settings)
     upgrade(ledger)
     provide_shipped(ledger, settings)
@@ -132,7 +132,7 @@ def serve() -> None:
         try:
             run = ledger.write(lambda session: plan_scheduled(session, settings.training, since))
         except ChexnodeError as error:
-            log.error("the scheduled training cannot be planned", error=str(error))
+            log.error("the scheduled training cannot be planned", error=error)
             return
         if run is not None:
             log.info("scheduled training", run=run.id, recipe=run.title)

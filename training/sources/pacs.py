@@ -16,7 +16,7 @@ from pydicom import Dataset, dcmread
 from rich.progress import Progress
 
 from node.attributes import text
-from node.delivery.orthanc import dicomweb_client
+from node.delivery.stow import dicomweb_client
 from node.routing import Route, RouteReason, route
 from node.view_position import View
 from schemas.errors import PeerError, SourceError

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from schemas.codes import Finding
+from schemas.codes import Finding, Segment
+from schemas.errors import BundleMakingError
 from tests.support.examples import COLUMNS, ROWS, Drawing
 from training.regeneration.look_making import LookMaking
-from training.regeneration.recipe import parse_recipe
+from training.regeneration.recipe import Recipe, parse_recipe
 from training.regeneration.regenerate import regenerate
 from workers.bundle import load_bundle, run_selftest
 
@@ -91,28 +92,35 @@ class Interrupting:
             raise InterruptionError
 
 
-@pytest.fixture
-def radiographs(tmp_path: Path) -> Path:
-    """56 drawings with labels, none like another."""
-    folder = tmp_path / "radiographs"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def radiographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """80 drawings with labels, none like another; the last 24 are of test patients, with their lungs outlined."""
+    folder = tmp_path_factory.mktemp("radiographs")
     rows = []
-    for index in range(56):
+    for index in range(80):
         made = Drawing()(index)
         own = Image.fromarray(np.random.default_rng(index).normal(0, 0.12, (10, 8)).astype(np.float32))
         grey = made.image + np.asarray(own.resize((COLUMNS, ROWS), Image.Resampling.BICUBIC))
         Image.fromarray((255 * grey.clip(0, 1)).astype(np.uint8)).save(folder / f"{index}.png")
-        carina = made.truth.carina
+        carina, tested = made.truth.carina, index >= 56
         assert carina is not None
+        if tested:
+            right, left = (made.truth.masks[lung] for lung in (Segment.RIGHT_LUNG, Segment.LEFT_LUNG))
+            assert right is not None and left is not None
+            Image.fromarray(right | left).save(folder / f"lungs-{index}.png")
         rows.append(
             {
                 "file": f"{index}.png",
                 "patient": f"p{index // 2}",
                 "view": "AP" if index % 3 == 0 else "PA",
-                "split": "train" if index < 52 else "val",
-                "licence": "CC0",
+                "split": "train" if index < 52 else "test" if tested else "val",
+                # Of test patients nothing is made that is shipped.
+                "licence": "CC BY-NC-ND 4.0" if tested else "CC0",
                 "x.carina": carina.x,
                 "y.carina": carina.y,
+                "mask.lungs": f"lungs-{index}.png" if tested else "",
+                # Anything will do for a tube: a picture shows it, no figure is made of it.
+                "mask.endotracheal_tube": f"lungs-{index}.png" if index == 79 else "",
                 Finding.PLEURAL_EFFUSION.value: made.truth.classes[Finding.PLEURAL_EFFUSION.value],
                 "endotracheal_tube.presence": made.truth.classes["endotracheal_tube.presence"],
             }
@@ -124,13 +132,25 @@ def radiographs(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_bundle_is_made_from_phantoms_and_radiographs_in_two_attempts(tmp_path: Path, radiographs: Path) -> None:
-    recipe = parse_recipe(RECIPE, "looks.toml")
-    cache, sources = tmp_path / "cache", [f"folder={radiographs}"]
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of stages; what one test has made the next one finds, and makes it where that test did not run."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return parse_recipe(RECIPE, "looks.toml")
+
+
+def test_a_bundle_is_made_from_phantoms_and_radiographs_in_two_attempts(
+    cache: Path, recipe: Recipe, radiographs: Path
+) -> None:
+    sources = [f"folder={radiographs}"]
     with pytest.raises(InterruptionError):
         regenerate(recipe, cache, Console(quiet=True), sources=sources, watcher=Interrupting())
     before = {path.parent.name: path.stat().st_mtime_ns for path in (cache / "stages").glob("*/stage.json")}
-    assert {name.split("-")[0] for name in before} == {"curate", "examples", "radiographs"}
+    assert {name.split("-")[0] for name in before} >= {"curate", "examples", "radiographs"}
     assert list((cache / "stages").glob("first-look-*.partial/checkpoint.pt"))
     made = regenerate(recipe, cache, Console(quiet=True), sources=sources)
     after = {path.parent.name: path.stat().st_mtime_ns for path in (cache / "stages").glob("*/stage.json")}
@@ -147,7 +167,49 @@ def test_a_bundle_is_made_from_phantoms_and_radiographs_in_two_attempts(tmp_path
     assert re.fullmatch(r"folder: 5\d images, CC0; docs/data-sources.md", attribution)
     card = (bundle.folder / "card.md").read_text(encoding="utf-8")
     assert attribution in card and "What it is not good for" in card
-    assert made.report.is_file()
+
+
+def test_test_patients_have_figures_of_their_own_whatever_their_licence_and_pictures_in_the_report(
+    cache: Path, recipe: Recipe, radiographs: Path
+) -> None:
+    made = regenerate(recipe, cache, Console(quiet=True), sources=[f"folder={radiographs}"])
+    manifest = made.bundle.manifest
+    on_patients = {each.name: each for each in manifest.metrics if each.data == "test patients of folder"}
+    lungs, effusion = on_patients["Dice lungs, mean"], on_patients["AUROC pleural_effusion"]
+    # Of the publisher's training patients some are held out too, without outlines.
+    assert lungs.n == 24 <= effusion.n
+    # A drawing's effusion is a light patch at one place: a thumbnail sees it.
+    assert effusion.baseline is not None and effusion.baseline > 0.9
+    assert on_patients["frontal chests refused, share"].value == 0
+    assert any(each.data == "" for each in manifest.metrics)
+    card = (made.bundle.folder / "card.md").read_text(encoding="utf-8")
+    assert "## Figures on test patients of folder" in card and "CC BY-NC-ND" not in card
+    page = made.report.read_text(encoding="utf-8")
+    assert "Figures on test patients of folder" in page and str(manifest.training["attribution"][0]) in page
+    assert "Films with tubes" in page and "Lungs of test patients" in page
+
+
+def test_radiographs_alone_make_a_bundle_without_a_second_look(
+    cache: Path, recipe: Recipe, radiographs: Path
+) -> None:
+    alone = recipe.model_copy(update={"phantom_weight": 0.0})
+    made = regenerate(alone, cache, Console(quiet=True), sources=[f"folder={radiographs}"])
+    manifest = made.bundle.manifest
+    assert manifest.second_look is None
+    assert manifest.training["data"] == "radiographs of folder"
+    assert run_selftest(load_bundle(made.bundle.folder)) == 0
+
+
+def test_what_a_source_without_weight_shows_is_not_learned(cache: Path, recipe: Recipe, radiographs: Path) -> None:
+    unused = [each.model_copy(update={"weight": 0.0}) for each in recipe.sources]
+    with pytest.raises(BundleMakingError, match="teach no class"):
+        # Two phantoms are all that is left.
+        regenerate(
+            recipe.model_copy(update={"sources": unused}),
+            cache,
+            Console(quiet=True),
+            sources=[f"folder={radiographs}"],
+        )
 
 
 def _imported(module: str) -> set[str]:
@@ -166,14 +228,24 @@ def _imported(module: str) -> set[str]:
     return found
 
 
-def test_what_decides_what_is_read_off_frozen_cases_is_in_the_key_of_their_evaluation() -> None:
+@pytest.mark.parametrize(
+    ("read_by", "more"),
+    [
+        ("training.evaluation.looks", ()),
+        # As the stage that measures on patients says (training/regeneration/regenerate.py).
+        ("training.evaluation.radiographs", ("training.curation", "training.sources")),
+    ],
+)
+def test_what_decides_what_is_read_off_images_is_in_the_key_of_their_evaluation(
+    read_by: str, more: tuple[str, ...]
+) -> None:
     """Or a node that reads tubes otherwise would be judged by figures of the day before."""
     # What shows a run's progress, draws its pictures or keeps its stages changes no figure.
     beside = ("training.progress", "training.regeneration", "training.learning.loop")
-    covered = LookMaking.code_of_evaluation
+    covered = (*LookMaking.code_of_evaluation, *more)
     missing = [
         name
-        for name in sorted(_imported("training.evaluation.looks"))
+        for name in sorted(_imported(read_by))
         if not any(name == each or name.startswith(f"{each}.") for each in (*covered, *beside))
     ]
     assert missing == []

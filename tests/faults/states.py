@@ -1,0 +1,127 @@
+"""The named states of the chain at which a part of the node can be made to die, and where each of them is in the code.
+
+Read by the launcher inside the part (tests/faults/launcher.py) and by the matrix, which crosses them with conditions.
+A name that the code no longer has stops the launcher, so that no state is silently left out.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class Part(StrEnum):
+    """A process of the node, by the command that starts it."""
+
+    NODE = "node"
+    WORKER = "worker"
+    DELIVERY = "delivery"
+
+
+@dataclass(frozen=True)
+class Call:
+    """What was called, as the condition of a state sees it."""
+
+    arguments: tuple[Any, ...]
+    #: None before the call.
+    result: Any
+
+
+@dataclass(frozen=True)
+class At:
+    """Before or after a call of `function` of `owner` ("module" or "module:class")."""
+
+    owner: str
+    function: str
+    after: bool = False
+    #: Which calls count.
+    when: Callable[[Call], bool] = lambda call: True
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Right before or right after the commit of a transaction that adds a row of `table` or marks one done."""
+
+    #: Name of the class in schemas.tables.
+    table: str
+    after: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """One state of the chain."""
+
+    name: str
+    part: Part
+    where: At | Commit
+    #: Within a transaction: a part that is only frozen here holds the locks of the ledger, and everybody waits.
+    locked: bool = field(default=False, kw_only=True)
+
+
+def _claimed(name: str) -> Callable[[Call], bool]:
+    return lambda call: call.result is not None and call.result.table.__name__ == name
+
+
+def _into_the_store(call: Call) -> bool:
+    return "/objects/" in str(call.arguments[1]) and "/incoming/" not in str(call.arguments[1])
+
+
+def _of_the_store(call: Call) -> bool:
+    return "/objects/incoming/" in str(Path(f"/proc/self/fd/{call.arguments[0]}").readlink())
+
+
+def _is_response(call: Call) -> bool:
+    return bool(call.arguments[1].name == "P_DATA_TF")
+
+
+def _request(method: str) -> Callable[[Call], bool]:
+    return lambda call: call.arguments[1].method == method
+
+
+STATES = [
+    # Reception.
+    State("receiving", Part.NODE, At("node.acceptor.incoming:IncomingObject", "write")),
+    State("received", Part.NODE, At("node.received", "read_received")),
+    State("before sync", Part.NODE, At("os", "fsync", when=_of_the_store)),
+    State("before rename", Part.NODE, At("os", "rename", when=_into_the_store)),
+    State("after rename", Part.NODE, At("os", "rename", after=True, when=_into_the_store)),
+    State("before ledger commit", Part.NODE, Commit("Reception"), locked=True),
+    State("after ledger commit", Part.NODE, Commit("Reception", after=True)),
+    State(
+        "after the answer", Part.NODE, At("node.acceptor.connection:Connection", "write", after=True, when=_is_response)
+    ),
+    State("before publish", Part.NODE, At("celery:Celery", "send_task")),
+    State("after publish", Part.NODE, At("celery:Celery", "send_task", after=True)),
+    State("before release", Part.NODE, At("node.reception:ReceptionDesk", "close_studies")),
+    State("after release", Part.NODE, At("node.reception:ReceptionDesk", "close_studies", after=True)),
+    State("in sweep", Part.NODE, At("node.leases", "give_up_abandoned", after=True), locked=True),
+    # Inference and results.
+    State("after claim of an image", Part.WORKER, At("node.leases", "claim", after=True, when=_claimed("Inference"))),
+    State("in inference", Part.WORKER, At("workers.engine:Engine", "run")),
+    State("after inference", Part.WORKER, At("workers.engine:Engine", "run", after=True)),
+    State("before inference commit", Part.WORKER, Commit("Inference"), locked=True),
+    State("after inference commit", Part.WORKER, Commit("Inference", after=True)),
+    State(
+        "in planning",
+        Part.WORKER,
+        At("node.results_planning", "plan_results", after=True, when=lambda call: bool(call.result)),
+        locked=True,
+    ),
+    State("after claim of a result", Part.WORKER, At("node.leases", "claim", after=True, when=_claimed("Result"))),
+    State("in building", Part.WORKER, At("workers.processes:Processes", "call_for")),
+    State("objects built", Part.WORKER, At("workers.processes:Processes", "call_for", after=True)),
+    State("before result commit", Part.WORKER, Commit("Result"), locked=True),
+    State("after result commit", Part.WORKER, Commit("Result", after=True)),
+    State("after claim of a picture", Part.WORKER, At("node.leases", "claim", after=True, when=_claimed("Picture"))),
+    # Delivery.
+    State(
+        "after claim of a delivery", Part.DELIVERY, At("node.leases", "claim", after=True, when=_claimed("Delivery"))
+    ),
+    State("before handing over", Part.DELIVERY, At("requests:Session", "send", when=_request("POST"))),
+    State("after the PACS's answer", Part.DELIVERY, At("requests:Session", "send", after=True, when=_request("POST"))),
+    State("before delivery commit", Part.DELIVERY, Commit("Delivery"), locked=True),
+    State("after delivery commit", Part.DELIVERY, Commit("Delivery", after=True)),
+]
+
+BY_NAME = {state.name: state for state in STATES}

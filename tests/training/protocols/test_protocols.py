@@ -1,0 +1,228 @@
+"""Protocols say what features are worth: with whose labels, at which rate, how sure, and against what."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.progress import Progress
+from torch import nn
+
+from schemas.bundle import Architecture
+from schemas.preprocessing import Preprocessing
+from tests.training.pretraining.tiny import drawn_store
+from training.pretraining.encoder import create_vit
+from training.pretraining.store import Store
+from training.protocols.compare import Comparer, ComparisonSettings, Contestant
+from training.protocols.curves import comparison_table, save_curves
+from training.protocols.features import CachedFeatures, cached_features
+from training.protocols.grid import Labelled, best_of_grid, masked_loss, said
+from training.protocols.label_draws import drawn_rows
+from training.protocols.lora import LoraLinear, add_lora
+from training.protocols.scores import macro_auroc, mean_difference, mean_score
+from training.protocols.tuning import LabelledImages, TuningSettings, said_of_images, tuned
+from workers.networks.glori import GLoRI
+from workers.networks.linear import LinearProbe
+from workers.networks.vit import ViT
+
+_PREPROCESSING = Preprocessing(profile="letterbox", size=64, mean=(0.5,) * 3, std=(0.25,) * 3)
+_ARGUMENTS = {
+    "embed_dim": 32,
+    "depth": 2,
+    "num_heads": 2,
+    "hidden": 48,
+    "ffn": "swiglu",
+    "in_chans": 3,
+    "reg_tokens": 1,
+    "layer_scale": False,
+    "mask_token": False,
+}
+
+
+@pytest.fixture(scope="module")
+def vit() -> ViT:
+    torch.manual_seed(0)
+    return create_vit(Architecture(timm_name="chexnode_vit_patch16", arguments=_ARGUMENTS), 64).eval()
+
+
+@pytest.fixture(scope="module")
+def store() -> Store:
+    return drawn_store(96)
+
+
+@pytest.fixture(scope="module")
+def features(vit: ViT, store: Store, tmp_path_factory: pytest.TempPathFactory) -> CachedFeatures:
+    with Progress(disable=True) as progress:
+        return cached_features(vit, store, _PREPROCESSING, tmp_path_factory.mktemp("features"), progress, "features")
+
+
+def _labelled(features: CachedFeatures, store: Store, rows: range) -> Labelled:
+    return Labelled(features, np.array(rows), store.labels[rows.start : rows.stop, :1])
+
+
+def test_cached_features_are_those_of_the_backbone_and_found_again(vit: ViT, store: Store, tmp_path: Path) -> None:
+    with Progress(disable=True) as progress:
+        first = cached_features(vit, store, _PREPROCESSING, tmp_path, progress, "features")
+        (folder,) = tmp_path.iterdir()
+        written = (folder / "cls.npy").stat().st_mtime_ns
+        again = cached_features(vit, store, _PREPROCESSING, tmp_path, progress, "features")
+        assert (folder / "cls.npy").stat().st_mtime_ns == written
+        other = copy.deepcopy(vit)
+        with torch.no_grad():
+            other.norm.bias += 1
+        cached_features(other, store, _PREPROCESSING, tmp_path, progress, "features")
+    assert len(list(tmp_path.iterdir())) == 2
+    assert np.array_equal(first.cls, again.cls)
+    greys = torch.from_numpy(store.images.take(np.array([5]))).float() / 255
+    images = ((greys - 0.5) / 0.25)[:, None].expand(-1, 3, -1, -1)
+    with torch.inference_mode():
+        expected = vit(images)
+    found = first.of(np.array([5]))
+    assert torch.allclose(found.cls[-1], expected.cls[-1], atol=5e-3)
+    assert torch.allclose(found.patches[0], expected.patches[0], atol=5e-3)
+
+
+def test_the_rate_is_chosen_by_validation_images_and_the_head_finds_what_is_there(
+    features: CachedFeatures, store: Store
+) -> None:
+    learned, validation, tested = (_labelled(features, store, range(start, start + 32)) for start in (0, 32, 64))
+    chosen = best_of_grid(
+        lambda: LinearProbe(32, 1, blocks=2, mean_patch=True), learned, validation, rates=(1e-5, 1e-2), steps=60
+    )
+    assert chosen.rate == 1e-2
+    assert macro_auroc(said(chosen.head, tested), tested.labels) > 0.9
+
+
+def test_glori_learns_from_cached_patches(features: CachedFeatures, store: Store) -> None:
+    learned, validation = (_labelled(features, store, range(start, start + 48)) for start in (0, 48))
+    create = lambda: GLoRI(64, 1, width=32, heads=4, hidden=32, cat_cls=True)  # noqa: E731
+    assert best_of_grid(create, learned, validation, rates=(1e-3, 5e-3), steps=60).validation > 0.9
+
+
+def test_unknown_labels_count_for_nothing_in_every_head() -> None:
+    logits = torch.zeros(2, 2, requires_grad=True)
+    loss = masked_loss(logits, torch.tensor([[1.0, float("nan")], [float("nan"), 0.0]]))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    assert (logits.grad != 0).tolist() == [[True, False], [False, True]]
+    assert float(loss.detach()) == pytest.approx(np.log(2))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 1.0])
+def test_labels_are_drawn_by_whole_patients_with_every_target_among_them(share: float) -> None:
+    rng = np.random.default_rng(0)
+    owners = np.array([f"p{index // 3}" for index in range(900)])
+    labels = (rng.random((900, 3)) < np.array([0.3, 0.1, 0.01])).astype(np.float32)
+    labels[rng.random((900, 3)) < 0.1] = np.nan
+    rows = drawn_rows(labels, owners, share, 0)
+    patients = set(owners[rows])
+    assert len(rows) == 3 * len(patients)
+    assert len(patients) == pytest.approx(share * 300, abs=4)
+    assert (np.nan_to_num(labels[rows]) > 0.5).any(axis=0).all()
+    assert set(rows) <= set(drawn_rows(labels, owners, min(1.0, 2 * share), 0))
+    if share < 1:
+        assert set(rows) != set(drawn_rows(labels, owners, share, 1))
+
+
+def test_lora_adapts_attention_and_feed_forward_alone_and_begins_as_the_network_itself(vit: ViT) -> None:
+    adapted = copy.deepcopy(vit)
+    names = add_lora(adapted, rank=4)
+    assert sorted(names) == sorted(
+        f"blocks.{block}.{layer}" for block in range(2) for layer in ("attn.qkv", "attn.proj", "mlp.w12", "mlp.w3")
+    )
+    learning = {name for name, each in adapted.named_parameters() if each.requires_grad}
+    assert learning == {f"{name}.{part}" for name in names for part in ("down", "up")}
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    adapted.eval()
+    with torch.inference_mode():
+        assert torch.allclose(adapted(images).cls[-1], vit(images).cls[-1], atol=1e-6)
+    layer = adapted.get_submodule(names[0])
+    assert isinstance(layer, LoraLinear)
+    with torch.no_grad():
+        layer.up.fill_(0.1)
+    with torch.inference_mode():
+        assert not torch.allclose(adapted(images).cls[-1], vit(images).cls[-1], atol=1e-3)
+
+
+def test_lora_is_refused_where_there_is_no_attention() -> None:
+    with pytest.raises(ValueError, match="transformers"):
+        add_lora(nn.Sequential(nn.Linear(2, 2)))
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_fine_tuning_learns_and_leaves_the_backbone_as_it_was(lora: bool, vit: ViT, store: Store) -> None:
+    before = copy.deepcopy(vit.state_dict())
+    parts = [LabelledImages(store, np.arange(s, s + 48), store.labels[s : s + 48, :1]) for s in (0, 48)]
+    steps = 0
+
+    def advance() -> None:
+        nonlocal steps
+        steps += 1
+
+    settings = TuningSettings(steps=40, batch=16, rates=(3e-3,), lora=lora)
+    network = tuned(vit, parts[0], parts[1], _PREPROCESSING, settings, advance)
+    assert steps == 40
+    assert macro_auroc(said_of_images(network, parts[1], _PREPROCESSING), parts[1].labels) > 0.8
+    assert all(torch.equal(tensor, before[name]) for name, tensor in vit.state_dict().items())
+
+
+def test_a_difference_is_certain_only_when_it_is_there() -> None:
+    rng = np.random.default_rng(0)
+    owners = np.array([f"p{index // 2}" for index in range(300)])
+    truth = (rng.random((300, 2)) < 0.3).astype(np.float32)
+    good = truth + rng.normal(0, 0.8, (3, 300, 2))
+    chance = rng.normal(0, 1, (3, 300, 2))
+    sure = mean_difference(good, chance, truth, owners, comparisons=4)
+    assert sure.excludes_zero
+    assert sure.low < sure.value < sure.high
+    assert not mean_difference(chance, chance[::-1], truth, owners).excludes_zero
+    assert mean_score(good, truth, owners).low > 0.6
+    single = mean_difference(good, chance, truth, owners)
+    assert sure.high - sure.low > single.high - single.low
+
+
+def test_a_target_without_both_kinds_of_cases_is_left_out_of_the_mean() -> None:
+    scores = np.array([[0.1, 5], [0.9, 5], [0.2, 5]])
+    truth = np.array([[0, 0], [1, 0], [0, np.nan]], np.float32)
+    assert macro_auroc(scores, truth) == 1.0
+    assert np.isnan(macro_auroc(scores[:, 1:], truth[:, 1:]))
+
+
+def test_a_comparison_says_of_every_backbone_what_it_gains_over_fresh_weights(
+    vit: ViT, store: Store, tmp_path: Path
+) -> None:
+    fresh = copy.deepcopy(vit)
+    with torch.no_grad():
+        # Says nothing of any image.
+        fresh.patch_embed.proj.weight.zero_()
+    contestants = [
+        Contestant("sees", vit, _PREPROCESSING, "blind"),
+        Contestant("blind", fresh, _PREPROCESSING, "blind"),
+    ]
+    settings = ComparisonSettings(
+        targets=("nodule",),
+        protocols=("linear", "finetune", "lora"),
+        shares=(0.1, 1.0),
+        draws=2,
+        steps=40,
+        tuning=TuningSettings(steps=2, batch=8, rates=(1e-3,)),
+        across=(("drawn", "other"),),
+    )
+    stores = {"train": store, "val": drawn_store(48, seed=1), "test": drawn_store(48, seed=2)}
+    with Progress(disable=True) as progress:
+        comparison = Comparer(stores, settings, tmp_path / "features", progress).compare(contestants)  # type: ignore[arg-type]
+    probed = [each for each in comparison.scores if each.protocol == "linear"]
+    linear = {(each.contestant, each.share, each.across): each for each in probed}
+    whole = linear["sees", 1.0, ""]
+    assert whole.auroc > 0.9
+    assert whole.gain is not None
+    assert whole.gain_low is not None
+    assert whole.gain_low > 0
+    assert linear["blind", 1.0, ""].gain is None
+    assert linear["sees", 1.0, "drawn to other"].labelled == 48
+    assert linear["sees", 0.1, ""].draws == 2
+    assert {each.protocol for each in comparison.scores} == {"linear", "finetune", "lora"}
+    save_curves(comparison, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    assert comparison_table(comparison).row_count == len(comparison.scores)

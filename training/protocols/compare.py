@@ -1,0 +1,276 @@
+"""Compares backbones: probes and fine-tuning at several shares of the labels, each over several draws of patients.
+
+Called by `chexnode train compare`. Validation images choose rates and the best backbone; test images only count.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from rich.progress import Progress
+from torch import nn
+
+from schemas.preprocessing import Preprocessing
+from training.pretraining.store import Store
+from training.protocols.features import CachedFeatures, cached_features
+from training.protocols.grid import Labelled, best_of_grid, said
+from training.protocols.label_draws import drawn_rows
+from training.protocols.scores import Figure, mean_difference, mean_score
+from training.protocols.tuning import LabelledImages, TuningSettings, said_of_images, tuned
+from training.sources.source import Split
+from workers.networks.features import LAST_BLOCKS, Backbone
+from workers.networks.glori import GLoRI
+from workers.networks.linear import LinearProbe
+
+Protocol = Literal["linear", "glori", "finetune", "lora"]
+FROZEN: tuple[Protocol, ...] = ("linear", "glori")
+#: Fine-tuning is dear: at these shares only, of the best backbone and of a fresh one.
+TUNED_SHARES = (0.01, 0.1, 1.0)
+#: Fresh weights of the same network: what pre-training has to be better than.
+SCRATCH = "random"
+
+
+@dataclass(frozen=True, eq=False)
+class Contestant:
+    """A backbone under a name."""
+
+    name: str
+    backbone: Backbone
+    preprocessing: Preprocessing
+    #: The contestant with fresh weights that it is compared with; its own name for that one.
+    scratch: str
+
+
+@dataclass(frozen=True)
+class ComparisonSettings:
+    targets: tuple[str, ...]
+    protocols: tuple[Protocol, ...] = ("linear", "glori")
+    shares: tuple[float, ...] = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
+    #: Of the labels' patients; of all labels there is one.
+    draws: int = 10
+    steps: int = 400
+    tuning: TuningSettings = field(default_factory=TuningSettings)
+    #: Learned from one source, tested on another.
+    across: tuple[tuple[str, str], ...] = ()
+
+
+class Score(BaseModel):
+    """One line of the table: macro AUROC on test images, mean over the draws, with its interval by patient."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    protocol: Protocol
+    contestant: str
+    #: "" unless learned from one source and tested on another.
+    across: str = ""
+    share: float
+    #: Images that labels were given of, in the mean.
+    labelled: int
+    draws: int
+    tested: int
+    auroc: float
+    low: float
+    high: float
+    #: On validation images, which is what choices are made by.
+    validation: float
+    #: Less that of fresh weights, with an interval corrected over the contestants; None for those themselves.
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
+
+
+class Comparison(BaseModel):
+    """comparison.json"""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    targets: list[str]
+    scores: list[Score]
+
+
+@dataclass(frozen=True, eq=False)
+class _Said:
+    """What one contestant's heads said of the test images."""
+
+    #: [draws, n, targets]
+    scores: NDArray[np.float32]
+    labelled: int
+    validation: float
+
+
+class Comparer:
+    """All protocols over the same images and draws."""
+
+    def __init__(
+        self, stores: Mapping[Split, Store], settings: ComparisonSettings, cache: Path, progress: Progress
+    ) -> None:
+        self._stores, self._settings, self._cache, self._progress = stores, settings, cache, progress
+        self._labels = {split: store.labels_of(settings.targets) for split, store in stores.items()}
+        self._owners = {split: store.owners for split, store in stores.items()}
+
+    def compare(self, contestants: Sequence[Contestant]) -> Comparison:
+        """Every contestant by every protocol; fine-tuning of the best by linear probe, and of fresh weights."""
+        scores: list[Score] = []
+        features = {each.name: self._features(each) for each in contestants}
+        for protocol in (each for each in FROZEN if each in self._settings.protocols):
+            for share in self._settings.shares:
+                spoken = {each.name: self._probed(each, features[each.name], protocol, share) for each in contestants}
+                scores += self._scored(protocol, share, contestants, spoken)
+            for source, other in self._settings.across:
+                spoken = {
+                    each.name: self._probed(each, features[each.name], protocol, 1.0, source, other)
+                    for each in contestants
+                }
+                scores += self._scored(protocol, 1.0, contestants, spoken, source, other)
+        best = self._best(contestants, scores)
+        for protocol in (each for each in self._settings.protocols if each not in FROZEN):
+            # LoRA has nothing to stand on without pre-training.
+            tried = [each for each in contestants if each.name in (best.name, best.scratch)]
+            for share in (each for each in TUNED_SHARES if each in self._settings.shares):
+                spoken = {each.name: self._tuned(each, protocol, share) for each in tried}
+                scores += self._scored(protocol, share, tried, spoken)
+        return Comparison(targets=list(self._settings.targets), scores=scores)
+
+    def _features(self, contestant: Contestant) -> dict[Split, CachedFeatures]:
+        return {
+            split: cached_features(
+                contestant.backbone,
+                store,
+                contestant.preprocessing,
+                self._cache,
+                self._progress,
+                f"{contestant.name}, {split}",
+            )
+            for split, store in self._stores.items()
+        }
+
+    def _probed(
+        self,
+        contestant: Contestant,
+        features: Mapping[Split, CachedFeatures],
+        protocol: Protocol,
+        share: float,
+        source: str = "",
+        other: str = "",
+    ) -> _Said:
+        create = _head(protocol, contestant.backbone, len(self._settings.targets))
+        validation = self._labelled("val", features, self._rows("val", source))
+        tested = self._labelled("test", features, self._rows("test", other))
+        spoken, found, given = [], [], []
+        draws = self._draws(share)
+        task = self._progress.add_task(f"{contestant.name}, {protocol} {share:.0%}", total=draws)
+        for draw in range(draws):
+            rows = self._given(share, draw, source)
+            learned = self._labelled("train", features, rows)
+            chosen = best_of_grid(create, learned, validation, steps=self._settings.steps, seed=draw)
+            spoken.append(said(chosen.head, tested))
+            found.append(chosen.validation)
+            given.append(len(rows))
+            self._progress.advance(task)
+        return _Said(np.stack(spoken), round(float(np.mean(given))), float(np.mean(found)))
+
+    def _tuned(self, contestant: Contestant, protocol: Protocol, share: float) -> _Said:
+        settings = self._settings.tuning
+        if protocol == "lora" and contestant.name != contestant.scratch:
+            settings = replace(settings, lora=True)
+        draws = self._draws(share)
+        task = self._progress.add_task(
+            f"{contestant.name}, {protocol} {share:.0%}", total=draws * settings.steps * len(settings.rates)
+        )
+        images = {split: self._images(split, self._rows(split, "")) for split in ("val", "test")}
+        spoken, given, found = [], [], []
+        for draw in range(draws):
+            rows = self._given(share, draw, "")
+            network = tuned(
+                contestant.backbone,
+                self._images("train", rows),
+                images["val"],
+                contestant.preprocessing,
+                settings,
+                lambda: self._progress.advance(task),
+                draw,
+            )
+            spoken.append(said_of_images(network, images["test"], contestant.preprocessing))
+            given.append(len(rows))
+            found.append(float("nan"))
+        return _Said(np.stack(spoken), round(float(np.mean(given))), float(np.mean(found)))
+
+    def _scored(
+        self,
+        protocol: Protocol,
+        share: float,
+        contestants: Sequence[Contestant],
+        spoken: Mapping[str, _Said],
+        source: str = "",
+        other: str = "",
+    ) -> list[Score]:
+        rows = self._rows("test", other)
+        truth, owners = self._labels["test"][rows], self._owners["test"][rows]
+        compared = sum(each.name != each.scratch for each in contestants)
+        scores = []
+        for each in contestants:
+            mine = spoken[each.name]
+            figure = mean_score(mine.scores, truth, owners)
+            gain: Figure | None = None
+            if each.name != each.scratch and each.scratch in spoken:
+                gain = mean_difference(mine.scores, spoken[each.scratch].scores, truth, owners, compared)
+            scores.append(
+                Score(
+                    protocol=protocol,
+                    contestant=each.name,
+                    across=f"{source} to {other}" if source else "",
+                    share=share,
+                    labelled=mine.labelled,
+                    draws=len(mine.scores),
+                    tested=len(rows),
+                    auroc=figure.value,
+                    low=figure.low,
+                    high=figure.high,
+                    validation=mine.validation,
+                    gain=gain.value if gain else None,
+                    gain_low=gain.low if gain else None,
+                    gain_high=gain.high if gain else None,
+                )
+            )
+        return scores
+
+    def _best(self, contestants: Sequence[Contestant], scores: Sequence[Score]) -> Contestant:
+        """By validation images alone, with as many labels as there are."""
+        pretrained = [each for each in contestants if each.name != each.scratch] or list(contestants)
+
+        def validation(contestant: Contestant) -> float:
+            of_it = [each for each in scores if each.contestant == contestant.name and not each.across]
+            most = max((each.share for each in of_it), default=0.0)
+            return float(np.nan_to_num(np.mean([each.validation for each in of_it if each.share == most] or [0.0])))
+
+        return max(pretrained, key=validation)
+
+    def _given(self, share: float, draw: int, source: str) -> NDArray[np.intp]:
+        """Rows of the training images whose labels are given."""
+        rows = self._rows("train", source)
+        return rows[drawn_rows(self._labels["train"][rows], self._owners["train"][rows], share, draw)]
+
+    def _rows(self, split: Split, source: str) -> NDArray[np.intp]:
+        """Of one source, or of all ("")."""
+        sources = np.array(self._stores[split].document.sources)
+        return np.flatnonzero(sources == source) if source else np.arange(len(sources))
+
+    def _draws(self, share: float) -> int:
+        return 1 if share >= 1 else self._settings.draws
+
+    def _labelled(self, split: Split, features: Mapping[Split, CachedFeatures], rows: NDArray[np.intp]) -> Labelled:
+        return Labelled(features[split], rows, self._labels[split][rows])
+
+    def _images(self, split: Split, rows: NDArray[np.intp]) -> LabelledImages:
+        return LabelledImages(self._stores[split], rows, self._labels[split][rows])
+
+
+def _head(protocol: Protocol, backbone: Backbone, targets: int) -> Callable[[], nn.Module]:
+    if protocol == "linear":
+        blocks = min(LAST_BLOCKS, backbone.blocks_given)
+        return lambda: LinearProbe(backbone.width, targets, blocks=blocks, mean_patch=True)
+    return lambda: GLoRI(backbone.width * backbone.blocks_given, targets, cat_cls=True)
