@@ -11,6 +11,7 @@ from node.routing import RouteReason
 from schemas.change_tables import Withdrawal
 from schemas.tables import (
     Delivery,
+    DeliveryState,
     Inference,
     Instance,
     Outcome,
@@ -55,8 +56,9 @@ def status_table(session: Session) -> Table:
 
 def recent_problems(session: Session) -> Iterator[Problem]:
     """The latest set aside, kept as a conflict, given up or being tried again; the newest of each kind first."""
+    ended = [DeliveryState.DONE, DeliveryState.WITHDRAWN]
     waiting = (
-        select(Delivery, StoredObject).join(StoredObject).where(Delivery.error != "", Delivery.state != WorkState.DONE)
+        select(Delivery, StoredObject).join(StoredObject).where(Delivery.error != "", Delivery.state.not_in(ended))
     )
     for delivery, stored in session.execute(waiting.order_by(Delivery.id.desc()).limit(_LIMIT)):
         what = "not delivered" if delivery.state == WorkState.FAILED else f"delivery tried {delivery.attempts} times"

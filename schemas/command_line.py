@@ -103,7 +103,9 @@ def main() -> None:
         _complain(str(error))
         sys.exit(1)
     except DBAPIError as error:
-        _complain(f"The ledger does not answer: {str(error.orig).strip()} Check ledger_url in the settings.")
+        # Without the row that PostgreSQL shows when it refuses one: this may end in a log.
+        said = str(error.orig).partition("\nDETAIL:")[0].strip()
+        _complain(f"The ledger does not answer: {said} Check ledger_url in the settings.")
         sys.exit(1)
     except (SQLAlchemyError, CommandError, OSError) as error:
         _complain(f"{type(error).__name__}: {error}")

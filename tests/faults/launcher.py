@@ -73,9 +73,9 @@ def main() -> None:
     _Connections.watch()
     Journal(folder / "journal").record()
     if mutant := os.environ.get(MUTANT):
-        from tests.faults.mutants import remove
+        from tests.faults.mutants import BY_NAME
 
-        remove(mutant)
+        BY_NAME[mutant].remove()
     from schemas.command_line import main as chexnode
 
     sys.argv[0] = "chexnode"
@@ -179,9 +179,10 @@ class _Commits:
 
 
 class _Connections:
-    """Lets the process freeze only while none of its threads is at the ledger: its locks would be frozen with it."""
+    """Lets the process freeze only while no other thread is at the ledger: its locks would be frozen with it."""
 
-    _out: set[int] = set()
+    #: Threads by the connection that they have.
+    _out: dict[int, int] = {}
     _changed = threading.Condition()
     _freezing = False
 
@@ -194,19 +195,19 @@ class _Connections:
         def checkout(connection: object, record: object, proxy: object) -> None:
             with cls._changed:
                 cls._changed.wait_for(lambda: not cls._freezing)
-                cls._out.add(id(record))
+                cls._out[id(record)] = threading.get_ident()
 
         @event.listens_for(Pool, "checkin")
         def checkin(connection: object, record: object) -> None:
             with cls._changed:
-                cls._out.discard(id(record))
+                cls._out.pop(id(record), None)
                 cls._changed.notify_all()
 
     @classmethod
     def freeze(cls) -> None:
         with cls._changed:
             cls._freezing = True
-            cls._changed.wait_for(lambda: not cls._out)
+            cls._changed.wait_for(lambda: set(cls._out.values()) <= {threading.get_ident()})
         os.kill(os.getpid(), signal.SIGSTOP)
         with cls._changed:
             cls._freezing = False

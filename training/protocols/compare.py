@@ -54,6 +54,8 @@ class ComparisonSettings:
     draws: int = 10
     steps: int = 400
     tuning: TuningSettings = field(default_factory=TuningSettings)
+    #: Of fine-tuning fresh weights, where they are to cost as much as pre-training and fine-tuning together.
+    scratch_steps: int | None = None
     #: Learned from one source, tested on another.
     across: tuple[tuple[str, str], ...] = ()
 
@@ -128,7 +130,7 @@ class Comparer:
                 scores += self._scored(protocol, 1.0, contestants, spoken, source, other)
         best = self._best(contestants, scores)
         for protocol in (each for each in self._settings.protocols if each not in FROZEN):
-            # LoRA has nothing to stand on without pre-training.
+            # Beside LoRA fresh weights are fine-tuned whole: small matrices cannot make up for what was never learned.
             tried = [each for each in contestants if each.name in (best.name, best.scratch)]
             for share in (each for each in TUNED_SHARES if each in self._settings.shares):
                 spoken = {each.name: self._tuned(each, protocol, share) for each in tried}
@@ -175,7 +177,9 @@ class Comparer:
 
     def _tuned(self, contestant: Contestant, protocol: Protocol, share: float) -> _Said:
         settings = self._settings.tuning
-        if protocol == "lora" and contestant.name != contestant.scratch:
+        if contestant.name == contestant.scratch:
+            settings = replace(settings, steps=self._settings.scratch_steps or settings.steps)
+        elif protocol == "lora":
             settings = replace(settings, lora=True)
         draws = self._draws(share)
         task = self._progress.add_task(

@@ -88,6 +88,8 @@ def tuned(
     for rate in settings.rates:
         torch.manual_seed(seed)
         network = Tuned(copy.deepcopy(backbone), learned.labels.shape[1])
+        # Also what learned nothing by itself in pre-training: a teacher, fixed positions.
+        network.requires_grad_(True)
         if settings.lora:
             add_lora(network.backbone)
         _fit(network, learned, preprocessing, settings, rate, advance, seed)
