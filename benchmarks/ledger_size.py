@@ -26,6 +26,7 @@ from sqlalchemy.orm import Session
 from node.database import upgrade
 from node.ledger import Ledger, now
 from node.ledger_figures import read_figures
+from node.logs import configure_logs
 from node.object_store import FolderObjectStore
 from node.queue import Publisher
 from node.received import read_received
@@ -33,7 +34,7 @@ from node.reception import ReceptionDesk
 from node.sweep import Sweep
 from node.worklist import Selection, Show, read_worklist
 from schemas.result import Urgency
-from schemas.settings import FolderDestination, ResultObject, Settings
+from schemas.settings import FolderDestination, LogLevel, ResultObject, Settings
 from schemas.tables import (
     Base,
     Delivery,
@@ -80,6 +81,7 @@ def main() -> None:
     parser.add_argument("--associations", type=int, default=4, help="images that come at the same time")
     arguments = parser.parse_args()
     console = Console(width=110)
+    configure_logs(LogLevel.WARNING)
     with tempfile.TemporaryDirectory() as name, _postgres(Path(name)) as postgres:
         full = _measured("full", postgres, Path(name))
         empty = _measured("empty", postgres, Path(name))
@@ -210,6 +212,7 @@ def _changed(
             "pixel_digest": _digest("pixel", number),
             "header_digest": _digest("header", number),
             "received_at": came,
+            "view": literal("PA"),
         },
         Reception: {
             "study_instance_uid": "1.2." + text_of,

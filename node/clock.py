@@ -92,7 +92,7 @@ def pull_back(session: Session, settings: Settings) -> int:
         .values(result_due_at=now()),
         # Its place in the worklist counts from when it came.
         update(Study)
-        .where(Study.waiting_since > now() + _STEP_SECONDS)
+        .where(Study.due_at > 0, Study.waiting_since > now() + _STEP_SECONDS)
         .values(due_at=Study.due_at - (Study.waiting_since - now()), waiting_since=now()),
         update(Process).where(Process.seen_at > now() + _STEP_SECONDS).values(seen_at=now()),
     ]

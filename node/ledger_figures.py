@@ -9,6 +9,7 @@ from node.leases import WORK_TABLES, WorkTable
 from node.ledger import now
 from node.presence import present_processes
 from node.registry import active_bundles
+from node.results_planning import is_complete
 from schemas.change_tables import Quarantined
 from schemas.destination_tables import Breaker, CommitmentInquiry, DestinationState
 from schemas.result import Urgency
@@ -116,7 +117,7 @@ def read_figures(session: Session, settings: Settings) -> LedgerFigures:
     stages = [_stage(session, table) for table in _TABLES]
     # One query for each: the index begins with the destination.
     stages += [_stage(session, Delivery, each.name) for each in settings.destinations]
-    complete = Study.result_due_at <= now()
+    complete = is_complete()
     studies, since = session.execute(select(func.count(), now() - func.min(Study.result_due_at)).where(complete)).one()
     return LedgerFigures(
         stages=stages,

@@ -135,20 +135,21 @@ class _Commits:
         from sqlalchemy import Engine, event
         from sqlalchemy.orm import Session
 
-        def about() -> set[str]:
+        def about() -> set[tuple[str, bool]]:
+            """Names of tables, and whether a row is added."""
             if not hasattr(cls._about, "tables"):
                 cls._about.tables = set()
-            tables: set[str] = cls._about.tables
+            tables: set[tuple[str, bool]] = cls._about.tables
             return tables
 
         def reach(*, after: bool) -> None:
             for commit, reached in cls._watched:
-                if commit.after is after and commit.table in about():
+                if commit.after is after and (commit.table, commit.adds) in about():
                     reached()
 
         @event.listens_for(Session, "after_flush")
         def flushed(session: Session, context: object) -> None:
-            about().update(type(row).__name__ for row in session.new)
+            about().update((type(row).__name__, True) for row in session.new)
 
         @event.listens_for(Engine, "commit")
         def committing(connection: object) -> None:
@@ -171,7 +172,7 @@ class _Commits:
             @wraps(original)
             def complete(session: Any, lease: Any, **values: Any) -> None:
                 original(session, lease, **values)
-                about().add(lease.table.__name__)
+                about().add((lease.table.__name__, False))
 
             return complete
 

@@ -41,11 +41,12 @@ class At:
 
 @dataclass(frozen=True)
 class Commit:
-    """Right before or right after the commit of a transaction that adds a row of `table` or marks one done."""
+    """Right before or right after the commit of a transaction that marks a row of `table` done, or adds one."""
 
     #: Name of the class in schemas.tables.
     table: str
     after: bool = False
+    adds: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ STATES = [
     State("before sync", Part.NODE, At("os", "fsync", when=_of_the_store)),
     State("before rename", Part.NODE, At("os", "rename", when=_into_the_store)),
     State("after rename", Part.NODE, At("os", "rename", after=True, when=_into_the_store)),
-    State("before ledger commit", Part.NODE, Commit("Reception"), locked=True),
-    State("after ledger commit", Part.NODE, Commit("Reception", after=True)),
+    State("before ledger commit", Part.NODE, Commit("Reception", adds=True), locked=True),
+    State("after ledger commit", Part.NODE, Commit("Reception", after=True, adds=True)),
     State(
         "after the answer", Part.NODE, At("node.acceptor.connection:Connection", "write", after=True, when=_is_response)
     ),
@@ -116,6 +117,7 @@ STATES = [
     State("before result commit", Part.WORKER, Commit("Result"), locked=True),
     State("after result commit", Part.WORKER, Commit("Result", after=True)),
     State("after claim of a picture", Part.WORKER, At("node.leases", "claim", after=True, when=_claimed("Picture"))),
+    State("before picture commit", Part.WORKER, Commit("Picture"), locked=True),
     # Delivery.
     State(
         "after claim of a delivery", Part.DELIVERY, At("node.leases", "claim", after=True, when=_claimed("Delivery"))

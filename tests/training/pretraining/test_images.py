@@ -17,6 +17,7 @@ from training.curation.manifest import CuratedImage, read_manifest
 from training.curation.settings import CurationSettings
 from training.curation.shards import write_shards
 from training.curation.split import SplitShares
+from training.examples.placing import place
 from training.pretraining import filling
 from training.pretraining.filling import Filling
 from training.pretraining.images import SPLITS, Given, recipe_images
@@ -62,7 +63,7 @@ warm_up_steps = 1
 batch = 8
 [data]
 sources = ["folder"]
-curation = { shares = { val = 0.25, test = 0.35 } }
+curation = { shares = { val = 0.25, test = 0.35 }, key = "e" }
 [probe]
 every = 2
 targets = ["pneumothorax"]
@@ -118,7 +119,7 @@ def test_squares_are_the_films_and_are_not_placed_twice(
 def test_placing_that_was_killed_goes_on(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filling, "_CHUNK", 100)
     whole = _images(films, tmp_path / "whole")["train"]
-    place, calls = filling.place, 0
+    calls = 0
 
     def dies(*arguments: object) -> object:
         nonlocal calls
