@@ -76,7 +76,7 @@ def _ours(recipe: PretrainingRecipe, store: Store, steps: int) -> float:
     """Seconds of `steps` steps: those of one more, less those of one alone."""
 
     def seconds(count: int) -> float:
-        with TemporaryDirectory() as folder, Progress(disable=True) as progress:
+        with TemporaryDirectory() as folder, Progress(console=Console(quiet=True)) as progress:
             among = Processes(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
             machine = Machine(among, report_every=1000)
             started = perf_counter()

@@ -33,6 +33,8 @@ _SUMMARIES = {
     "phantom": "Make synthetic chest radiographs with known truth.",
     "train": "Make and evaluate model bundles.",
     "bundle": "Import, tune, activate and show model bundles.",
+    "quarantine": "List, try again or export what was kept and not used.",
+    "storage": "Show space and what retention may remove.",
     "deliveries": "List what has not reached its destination; try again or drop it.",
     "db": "Create, upgrade and inspect the ledger.",
     "node": "Run the receiver and the sweep alone.",

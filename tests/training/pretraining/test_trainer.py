@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,16 @@ def _assert_equal(one: Path, other: Path) -> None:
         assert torch.equal(tensor, theirs[name]), name
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums over other numbers of threads round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_killed_at_any_time_it_ends_in_the_very_weights_of_one_that_was_not(tmp_path: Path) -> None:
     recipe = tiny_recipe("dinov2", checkpoint_every=1, precision="float32")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
