@@ -14,6 +14,8 @@ from rich.table import Table
 from schemas.bundle import Metric
 
 _JSON = "experiments.json"
+#: Of the runs of an experiment, whichever is made first.
+_ORDER = ("a quarter", "half", "all", "phantoms", "radiographs", "both")
 #: On the frozen cases; of those on patients all that `_on_patients` lets pass.
 _FROZEN = (
     "AUROC abnormal tube, all",
@@ -70,8 +72,13 @@ class Results(_Document):
     runs: list[RunFigures]
 
     def of(self, experiment: str) -> list[RunFigures]:
-        """The runs of an experiment, in their order."""
-        return [each for each in self.runs if experiment in each.names]
+        """The runs of an experiment: what has most last, seeds by their number."""
+
+        def place(run: RunFigures) -> tuple[int, str]:
+            name = run.names[experiment]
+            return (_ORDER.index(name) if name in _ORDER else 0), name
+
+        return sorted((each for each in self.runs if experiment in each.names), key=place)
 
 
 class Row(_Document):

@@ -54,7 +54,8 @@ def receiving(name: str, pdu: int, *, no_delay: bool) -> Iterator[Receiver]:
 @contextmanager
 def _chexnode(folder: Path, pdu: int, environment: dict[str, str]) -> Iterator[Receiver]:
     before = dict(os.environ)
-    os.environ |= {"CHEXNODE_DICOM__MAXIMUM_PDU_BYTES": str(pdu)}
+    # The sweep as often as a node has it: for tests it is made to come more often.
+    os.environ |= {"CHEXNODE_DICOM__MAXIMUM_PDU_BYTES": str(pdu), "CHEXNODE_WORK__SWEEP_SECONDS": "0.5"}
     node = LiveNode(folder / "home", "", "", "")
     try:
         (running,) = node.start("node")

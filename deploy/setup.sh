@@ -11,7 +11,7 @@ say() { printf 'setup: %s\n' "$*"; }
 # --- Debian packages -------------------------------------------------------------------------------------------------
 packages="orthanc orthanc-dicomweb"
 if [ "$extra" = test ]; then
-    packages="$packages dcmtk dicom3tools postgresql redis-server strace"
+    packages="$packages dcmtk dicom3tools postgresql redis-server rabbitmq-server faketime strace"
     # From wherever they come: a browser for the pages, npm for the viewer.
     command -v chromium >/dev/null 2>&1 || packages="$packages chromium"
     command -v npm >/dev/null 2>&1 || packages="$packages npm"

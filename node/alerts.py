@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import nan
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -20,10 +21,17 @@ from node.database import current_revision, head_revision
 from node.doctor.reach_ledger import LedgerUnavailableError, reach_ledger
 from node.ledger_figures import LedgerFigures, read_figures
 from node.metrics import parse_figures
+from node.stores import other_stores
+from schemas.destination_tables import CommitmentInquiry
+from schemas.errors import ChexnodeError
 from schemas.settings import Settings
 
 #: Least space that is not worth a word: ten times what stops reception, or a tenth of the disk.
 _LOW_FACTOR, _LOW_PART = 10, 0.1
+#: Whoever asked for a storage commitment and was not answered asks again.
+_OTHERS_ASK_AGAIN = {CommitmentInquiry.__tablename__}
+#: A name that no object has.
+_NO_OBJECT = "0" * 64
 
 
 class AlertName(StrEnum):
@@ -40,6 +48,8 @@ class AlertName(StrEnum):
     DISK_LOW = "disk_low"
     #: Nothing can be written to the node's folder.
     DISK_READ_ONLY = "disk_read_only"
+    #: Another host's object store does not answer: what lies there waits.
+    STORE_DOWN = "store_down"
     #: No receiver runs.
     RECEIVER_DOWN = "receiver_down"
     #: No inference worker runs.
@@ -70,6 +80,7 @@ _STOPPING = {
     AlertName.BROKER_DOWN,
     AlertName.DISK_FULL,
     AlertName.DISK_READ_ONLY,
+    AlertName.STORE_DOWN,
     AlertName.RECEIVER_DOWN,
     AlertName.WORKER_DOWN,
     AlertName.DELIVERY_DOWN,
@@ -104,7 +115,7 @@ class Situation:
 
 def examine(settings: Settings) -> Situation:
     """Look at host, broker and ledger; takes some milliseconds, at most some seconds when one of them is dead."""
-    here = [*_disk(settings), *_broker(settings)]
+    here = [*_disk(settings), *_broker(settings), *_stores(settings)]
     try:
         with reach_ledger(settings) as ledger:
             current, head = current_revision(ledger), head_revision()
@@ -144,7 +155,7 @@ def _disks_elsewhere(settings: Settings, figures: LedgerFigures) -> Iterator[Ale
     """Other hosts' disks, as their receivers have measured them."""
     here = {socket.gethostname()}
     for process in figures.processes:
-        if process.role == "node" and process.host not in here:
+        if process.role in ("node", "receiver") and process.host not in here:
             here.add(process.host)
             values = {each.name: each.samples[0].value for each in parse_figures(process.figures) if each.samples}
             free, whole = values.get("chexnode_disk_free_bytes", nan), values.get("chexnode_disk_size_bytes", nan)
@@ -167,6 +178,15 @@ def _broker(settings: Settings) -> Iterator[Alert]:
         yield Alert(AlertName.BROKER_DOWN, "", f"the broker does not answer: {said}", to_do)
 
 
+def _stores(settings: Settings) -> Iterator[Alert]:
+    for store in other_stores(settings):
+        try:
+            store.holds(_NO_OBJECT)
+        except ChexnodeError as error:
+            to_do = "Run chexnode store there; see that the secret is the same, and the network between."
+            yield Alert(AlertName.STORE_DOWN, urlsplit(store.url).netloc, error.own_words.rstrip("."), to_do)
+
+
 def _in_ledger(settings: Settings, figures: LedgerFigures, clock: float) -> Iterator[Alert]:
     yield from _disks_elsewhere(settings, figures)
     yield from _parts(settings, figures)
@@ -184,7 +204,7 @@ def _in_ledger(settings: Settings, figures: LedgerFigures, clock: float) -> Iter
 
 def _parts(settings: Settings, figures: LedgerFigures) -> Iterator[Alert]:
     present = {each.role for each in figures.processes}
-    if "node" not in present:
+    if ("receiver" if settings.dicom.receivers > 1 else "node") not in present:
         yield Alert(AlertName.RECEIVER_DOWN, "", "no receiver runs: nothing is received", _start("node"))
     if "worker" not in present:
         yield Alert(AlertName.WORKER_DOWN, "", "no worker runs: what comes in waits for analysis", _start("worker"))
@@ -226,7 +246,7 @@ def _stuck(settings: Settings, figures: LedgerFigures) -> Iterator[Alert]:
             found = f"{_count(stage.failed, 'delivery', 'deliveries')} to {stage.destination} given up"
             to_do = "chexnode deliveries list says why; chexnode deliveries retry sends them once it is mended."
             yield Alert(AlertName.DEAD_LETTERS, stage.destination, found, to_do)
-        elif stage.failed:
+        elif stage.failed and stage.stage not in _OTHERS_ASK_AGAIN:
             found = f"{_count(stage.failed, 'row')} of {stage.stage} given up"
             to_do = "chexnode db status says why; chexnode db retry takes them up once it is mended."
             yield Alert(AlertName.GIVEN_UP, stage.stage, found, to_do)

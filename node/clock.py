@@ -12,13 +12,18 @@ from sqlalchemy.orm import Session
 
 from node.leases import WORK_TABLES
 from node.ledger import Ledger, now
-from schemas.settings import Settings
-from schemas.tables import Process, Study, TrainingRun, WorkState
+from schemas.destination_tables import CommitmentInquiry, DestinationState
+from schemas.settings import DicomDestination, Settings
+from schemas.tables import Commitment, Delivery, Process, Study, TrainingRun, WorkState
 
 log = structlog.get_logger()
 
 #: A smaller step is a host's clock being trimmed, or a slow query.
 _STEP_SECONDS = 5.0
+
+#: What a request for storage commitment waits at most before it is repeated.
+_LONGEST_COMMITMENT_SECONDS = 86400.0
+_TABLES = (*WORK_TABLES, CommitmentInquiry, TrainingRun)
 
 
 class ClockWatch:
@@ -51,24 +56,43 @@ class ClockWatch:
 def pull_back(session: Session, settings: Settings) -> int:
     """Make due what is due later than any wait of ours explains; returns how many rows."""
     work = settings.work
-    longest = 1.5 * work.backoff_maximum_seconds + _STEP_SECONDS
+    longest = _most(work.backoff_maximum_seconds)
     statements = [
         *(
             update(table).where(table.state == WorkState.DUE, table.due_at > now() + longest).values(due_at=now())
-            for table in (*WORK_TABLES, TrainingRun)
+            for table in _TABLES
         ),
         *(
             update(table)
             .where(table.state == WorkState.LEASED, table.lease_expires_at > now() + work.lease_seconds + _STEP_SECONDS)
             .values(lease_expires_at=now() + work.lease_seconds)
-            for table in (*WORK_TABLES, TrainingRun)
+            for table in _TABLES
+        ),
+        *(
+            update(DestinationState)
+            .where(
+                DestinationState.destination == each.name, DestinationState.probe_at > now() + _most(each.probe_seconds)
+            )
+            .values(probe_at=now())
+            for each in settings.destinations
+        ),
+        *(
+            update(Delivery)
+            .where(
+                Delivery.destination == each.name,
+                Delivery.commitment.in_([Commitment.WANTED, Commitment.REQUESTED]),
+                Delivery.commitment_due_at > now() + _most(_LONGEST_COMMITMENT_SECONDS),
+            )
+            .values(commitment_due_at=now())
+            for each in settings.destinations
+            if isinstance(each, DicomDestination)
         ),
         update(Study)
         .where(Study.result_due_at > now() + settings.study.quiet_seconds + _STEP_SECONDS)
         .values(result_due_at=now()),
         # Its place in the worklist counts from when it came.
         update(Study)
-        .where(Study.waiting_since > now() + _STEP_SECONDS)
+        .where(Study.due_at > 0, Study.waiting_since > now() + _STEP_SECONDS)
         .values(due_at=Study.due_at - (Study.waiting_since - now()), waiting_since=now()),
         update(Process).where(Process.seen_at > now() + _STEP_SECONDS).values(seen_at=now()),
     ]
@@ -76,3 +100,8 @@ def pull_back(session: Session, settings: Settings) -> int:
         session.execute(each.execution_options(synchronize_session=False)).rowcount  # type: ignore[attr-defined]
         for each in statements
     )
+
+
+def _most(seconds: float) -> float:
+    """The longest that a wait of so many seconds takes with its jitter."""
+    return 1.5 * seconds + _STEP_SECONDS

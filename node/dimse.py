@@ -78,7 +78,7 @@ class DimseServer:
             self._listen(acceptor, settings.tls.port, "CHEXNODE_DICOM__TLS__PORT (dicom.tls.port)", tls)
 
     def stop(self) -> None:
-        """Stop listening and break off what is open; unanswered objects stay with their senders."""
+        """Stop listening, answer what is under way, end what is open; unanswered objects stay with their senders."""
         self._stopping.set()
         for listener in self._listeners:
             _close(listener)
@@ -89,6 +89,8 @@ class DimseServer:
         deadline = time.monotonic() + _STOP_SECONDS
         for thread in running.values():
             thread.join(max(0.0, deadline - time.monotonic()))
+        for association in running:
+            association.break_off()
 
     def _listen(self, acceptor: Acceptor, port: int, setting: str, tls: ssl.SSLContext | None) -> None:
         host = self._settings.host

@@ -83,7 +83,7 @@ class GroupCommit:
         try:
             results = self._ledger.write(lambda session: [_make(each, session) for each in group])
         except Exception as error:  # noqa: BLE001 - each change raises what it likes
-            log.info("changes are committed one by one", changes=len(group), why=type(error).__name__)
+            log.info("changes are committed one by one", changes=len(group), why=error)
             return False
         for each, result in zip(group, results, strict=True):
             each.result, each.done = result, True

@@ -51,8 +51,9 @@ def _sqlite_now(element: now, compiler: Any, **kw: Any) -> str:
 
 @compiles(now, "postgresql")
 def _postgresql_now(element: now, compiler: Any, **kw: Any) -> str:
-    # Not now(): that is the start of the transaction.
-    return "extract(epoch from clock_timestamp())::double precision"
+    # Not now(): that is the start of the transaction. As a subquery it is asked once per statement; as it stands it
+    # would be asked for every row, and no index could be used for what is compared with it.
+    return "(SELECT extract(epoch from clock_timestamp())::double precision)"
 
 
 class Ledger:
@@ -67,11 +68,7 @@ class Ledger:
     def __init__(self, url: str) -> None:
         self.url = url
         # Parameters of a failed statement are patients' data, and errors are logged.
-        self.engine = (
-            _sqlite_engine(url)
-            if make_url(url).get_backend_name() == "sqlite"
-            else create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args=_network_limits(url))
-        )
+        self.engine = _sqlite_engine(url) if make_url(url).get_backend_name() == "sqlite" else _postgresql_engine(url)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -125,6 +122,19 @@ def is_away(error: SQLAlchemyError) -> bool:
 
 def _is_disconnect(error: DBAPIError) -> bool:
     return error.connection_invalidated
+
+
+def _postgresql_engine(url: str) -> Engine:
+    engine = create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args=_network_limits(url))
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        # Every query here takes milliseconds: starting workers or compiling for one takes longer than it does.
+        with connection.cursor() as cursor:
+            cursor.execute("SET max_parallel_workers_per_gather = 0; SET jit = off")
+        connection.commit()
+
+    return engine
 
 
 def _network_limits(url: str) -> dict[str, Any]:

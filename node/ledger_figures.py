@@ -9,8 +9,9 @@ from node.leases import WORK_TABLES, WorkTable
 from node.ledger import now
 from node.presence import present_processes
 from node.registry import active_bundles
+from node.results_planning import is_complete
 from schemas.change_tables import Quarantined
-from schemas.destination_tables import Breaker, DestinationState
+from schemas.destination_tables import Breaker, CommitmentInquiry, DestinationState
 from schemas.result import Urgency
 from schemas.settings import Settings
 from schemas.tables import (
@@ -31,11 +32,15 @@ _LATEST = 200
 _LATELY_SECONDS = 3600.0
 
 
+#: Stages but for deliveries.
+_TABLES = (*(table for table in WORK_TABLES if table is not Delivery), CommitmentInquiry, TrainingRun)
+
+
 @dataclass(frozen=True)
 class StageFigures:
     """Rows of one stage that are not done; of deliveries those of one destination."""
 
-    #: Table: inference, result, picture, delivery, training_run.
+    #: Table: inference, result, withdrawal, picture, delivery, commitment_inquiry, training_run.
     stage: str
     #: "" for all but deliveries.
     destination: str
@@ -109,10 +114,10 @@ class LedgerFigures:
 
 def read_figures(session: Session, settings: Settings) -> LedgerFigures:
     """What the ledger says at this moment."""
-    stages = [_stage(session, table) for table in (*WORK_TABLES, TrainingRun) if table is not Delivery]
+    stages = [_stage(session, table) for table in _TABLES]
     # One query for each: the index begins with the destination.
     stages += [_stage(session, Delivery, each.name) for each in settings.destinations]
-    complete = Study.result_due_at <= now()
+    complete = is_complete()
     studies, since = session.execute(select(func.count(), now() - func.min(Study.result_due_at)).where(complete)).one()
     return LedgerFigures(
         stages=stages,

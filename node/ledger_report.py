@@ -11,6 +11,7 @@ from node.routing import RouteReason
 from schemas.change_tables import Withdrawal
 from schemas.tables import (
     Delivery,
+    DeliveryState,
     Inference,
     Instance,
     Outcome,
@@ -24,6 +25,8 @@ from schemas.tables import (
 )
 
 _LIMIT = 20
+#: Said one by one, so that the indices that begin with the state serve.
+_OPEN = [WorkState.DUE, WorkState.LEASED, WorkState.FAILED]
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,9 @@ def status_table(session: Session) -> Table:
 
 def recent_problems(session: Session) -> Iterator[Problem]:
     """The latest set aside, kept as a conflict, given up or being tried again; the newest of each kind first."""
+    ended = [DeliveryState.DONE, DeliveryState.WITHDRAWN]
     waiting = (
-        select(Delivery, StoredObject).join(StoredObject).where(Delivery.error != "", Delivery.state != WorkState.DONE)
+        select(Delivery, StoredObject).join(StoredObject).where(Delivery.error != "", Delivery.state.not_in(ended))
     )
     for delivery, stored in session.execute(waiting.order_by(Delivery.id.desc()).limit(_LIMIT)):
         what = "not delivered" if delivery.state == WorkState.FAILED else f"delivery tried {delivery.attempts} times"
@@ -64,23 +68,20 @@ def recent_problems(session: Session) -> Iterator[Problem]:
     failed = (
         select(Instance, Inference)
         .join(Inference, Inference.pixel_digest == Instance.pixel_digest)
-        .where(Inference.error != "", Inference.state != WorkState.DONE)
+        .where(Inference.error != "", Inference.state.in_(_OPEN))
     )
     for instance, inference in session.execute(failed.order_by(Inference.id.desc()).limit(_LIMIT)):
         what = "analysis failed" if inference.state == WorkState.FAILED else "analysis will be tried again"
         yield Problem(instance.sop_instance_uid, what, inference.error)
     for result in session.scalars(
-        select(Result)
-        .where(Result.error != "", Result.state != WorkState.DONE)
-        .order_by(Result.id.desc())
-        .limit(_LIMIT)
+        select(Result).where(Result.error != "", Result.state.in_(_OPEN)).order_by(Result.id.desc()).limit(_LIMIT)
     ):
         yield Problem(result.study.study_instance_uid, "no result of the study", result.error)
     undrawn = (
         select(Instance, Picture)
         .join(ResultImage, ResultImage.instance_id == Instance.id)
         .join(Picture, Picture.result_image_id == ResultImage.id)
-        .where(Picture.error != "", Picture.state != WorkState.DONE)
+        .where(Picture.error != "", Picture.state.in_(_OPEN))
     )
     for instance, picture in session.execute(undrawn.order_by(Picture.id.desc()).limit(_LIMIT)):
         what = "no pictures for the page" if picture.state == WorkState.FAILED else "pictures will be tried again"

@@ -10,7 +10,8 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Mapping
+from types import TracebackType
 from typing import Any, TextIO, cast
 
 import structlog
@@ -25,6 +26,8 @@ _FORMAT_VARIABLE = "CHEXNODE_LOG_FORMAT"
 _LEVEL_VARIABLE = "CHEXNODE_LOG_LEVEL"
 #: They log header values, patient names among them, and so do warnings of theirs.
 _TALKATIVE = ("pydicom", "pynetdicom", "highdicom", "py.warnings")
+#: Packages whose exceptions hold our own words.
+_OURS = ("schemas", "node", "workers", "training")
 
 
 def configure_logs_of(settings: Settings) -> None:
@@ -32,6 +35,7 @@ def configure_logs_of(settings: Settings) -> None:
     os.environ[_FORMAT_VARIABLE] = settings.log_format
     os.environ[_LEVEL_VARIABLE] = settings.log_level
     configure_logs()
+    sys.excepthook = _log_end
 
 
 def configure_logs(least: LogLevel | None = None) -> None:
@@ -74,6 +78,8 @@ def words_of(error: BaseException) -> str:
     name = type(error).__name__
     if isinstance(error, ChexnodeError):
         return error.own_words
+    if type(error).__module__.partition(".")[0] in _OURS:
+        return f"{name}: {error}"
     if isinstance(error, DBAPIError):
         # The words of a refused row hold the row; those of a database that does not answer say why.
         kind = f"{name} ({type(error.orig).__name__})"
@@ -114,10 +120,15 @@ def _places(error: BaseException) -> str:
 
 def _without_exception_in_message(record: logging.LogRecord) -> bool:
     """Celery writes the exception of a task into the message, beside the traceback: there in words."""
-    if record.exc_info and record.exc_info[1] is not None and isinstance(record.args, MutableMapping | dict):
+    if record.exc_info and record.exc_info[1] is not None and isinstance(record.args, Mapping):
         words = words_of(record.exc_info[1])
         record.args = {**record.args, "exc": words, "traceback": words}
     return True
+
+
+def _log_end(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        structlog.get_logger().critical("ended by an exception", exc_info=error)
 
 
 def _log_thread(raised: threading.ExceptHookArgs) -> None:

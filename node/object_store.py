@@ -53,7 +53,7 @@ class FolderObjectStore:
         self.root = root
         self.incoming = root / "incoming"
         #: Folders that are known to be on the disk.
-        self._synced: set[Path] = set()
+        self._synced: set[str] = set()
         try:
             self.incoming.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -129,9 +129,10 @@ class FolderObjectStore:
         return self.path(sha256).is_file()
 
     def __iter__(self) -> Iterator[str]:
-        """SHA-256 of every object."""
-        for path in self.root.glob("??/??/*"):
-            yield path.name
+        """SHA-256 of every object, in order."""
+        for first in sorted(self.root.glob("??")):
+            for second in sorted(first.glob("??")):
+                yield from sorted(each.name for each in os.scandir(second))
 
     def remove_abandoned(self, seconds: float) -> None:
         """Remove files of that age in `incoming`: their association broke off, or their receiver died."""
@@ -143,10 +144,14 @@ class FolderObjectStore:
                 continue  # its receiver was quicker
 
     def _make_folder(self, folder: Path) -> None:
-        if folder in self._synced:
+        """Make `folder`, and enter it and what it is in durably; who moves a file in syncs the folder itself."""
+        levels = (folder, folder.parent, self.root)
+        new = [level for level in levels if str(level) not in self._synced]
+        if not new:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        # Synced also when another thread has just made it: its sync may not be done yet.
-        for level in (folder, *folder.parents[:3]):
-            sync_folder(level)
-        self._synced.add(folder)
+        # Synced also when another thread has just made it: its sync may not be done yet. And known to be only when all
+        # are, since a file in it may be promised from then on.
+        for level in new:
+            sync_folder(level.parent)
+        self._synced.update(map(str, new))

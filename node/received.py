@@ -10,6 +10,7 @@ The three digests tell a duplicate, changed pixels and a changed header apart:
 import hashlib
 import mmap
 import re
+import sys
 import threading
 import zlib
 from contextlib import nullcontext
@@ -34,6 +35,7 @@ _PRESENTATION_LUT_SHAPE = 0x20500020
 #: Largest deflated data set, inflated: far above any radiograph (PS3.5 A.5 is meant for reports).
 _INFLATED_LIMIT = 64 << 20
 _INFLATE_STEP = 1 << 20
+_PIECE = 256 << 10
 #: From this size on one file at a time is parsed, and every deflated one: all but Pixel Data is in memory meanwhile,
 #: and sixty senders may bring a private element of a gigabyte, or a deflated one, at once.
 _LARGE_BYTES = 32 << 20
@@ -94,8 +96,7 @@ def _read(path: Path, content: mmap.mmap) -> ReceivedFile:
     # Preamble, "DICM", the group length element itself, and what it counts (PS3.10 section 7.1).
     start = 132 + 12 + int(meta.FileMetaInformationGroupLength)
     image, rest = hashlib.sha256(syntax.encode()), hashlib.sha256()
-    # Nearly all of the file lies from Pixel Data on, and is hashed once for both digests that it is a part of.
-    end, pixels_digest = len(content), b""
+    end = len(content)
     if syntax == DeflatedExplicitVRLittleEndian:
         _check_inflated_size(content, start)
         header = dcmread(source)
@@ -107,20 +108,15 @@ def _read(path: Path, content: mmap.mmap) -> ReceivedFile:
         header = dcmread(source, stop_before_pixels=True)
         # dcmread() left the stream at the Pixel Data element, or at the end where there is none.
         end = content.tell()
-        with memoryview(content) as view:
-            pixels_digest = hashlib.sha256(view[end:]).digest()
-        image.update(pixels_digest)
         # More than the element's own tag, VR and length.
         has_pixel_data = len(content) - end > 12
+    digests = _digests(path, start, end)
+    image.update(digests.pixels)
     for tag in sorted(header.keys()):
         element = header.get_item(tag)
         _update(image if _is_image(tag) else rest, element)
         if _is_long(element):
             del header[tag]
-    with memoryview(content) as view:
-        dataset = hashlib.sha256(view[start:end])
-        dataset.update(pixels_digest)
-        file_sha256 = hashlib.sha256(view).hexdigest()
     return ReceivedFile(
         path=path,
         header=header,
@@ -131,11 +127,41 @@ def _read(path: Path, content: mmap.mmap) -> ReceivedFile:
         study_instance_uid=_uid(header, "StudyInstanceUID"),
         transfer_syntax_uid=str(syntax),
         patient_id=text(header, "PatientID"),
-        file_sha256=file_sha256,
-        dataset_digest=dataset.hexdigest(),
+        file_sha256=digests.file,
+        dataset_digest=digests.dataset,
         pixel_digest=image.hexdigest(),
         header_digest=rest.hexdigest(),
     )
+
+
+@dataclass(frozen=True)
+class _Digests:
+    """Of the bytes as they lie in the file."""
+
+    #: Hex.
+    file: str
+    dataset: str
+    #: From Pixel Data on.
+    pixels: bytes
+
+
+def _digests(path: Path, start: int, end: int) -> _Digests:
+    """Digests of the file whose data set begins at `start`, and its Pixel Data at `end`.
+
+    Nearly all of a file lies from Pixel Data on. It is read once, in pieces that stay in the processor's cache, and
+    hashed once for both digests that it is a part of.
+    """
+    file, dataset, pixels = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+    buffer, at = memoryview(bytearray(_PIECE)), 0
+    with path.open("rb", buffering=0) as stream:
+        for until, part in ((start, None), (end, dataset), (sys.maxsize, pixels)):
+            while at < until and (count := stream.readinto(buffer[: until - at])):
+                at += count
+                file.update(buffer[:count])
+                if part is not None:
+                    part.update(buffer[:count])
+    dataset.update(pixels.digest())
+    return _Digests(file.hexdigest(), dataset.hexdigest(), pixels.digest())
 
 
 def text(header: Dataset, keyword: str) -> str:

@@ -4,6 +4,7 @@ Called by the DIMSE service and by the start-up reconciliation; both modes of ru
 What is decided of an object: node/recording.py.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from time import monotonic
 
@@ -18,7 +19,7 @@ from node.reading import lock_study
 from node.received import ReceivedFile
 from node.recording import Arrival, Recorded, Recorder, known_file
 from node.registry import routed_bundles
-from node.routing import route
+from node.routing import RoutedBundle, route
 from schemas.settings import Settings
 
 log = structlog.get_logger()
@@ -55,35 +56,19 @@ class ReceptionDesk:
         """
         with self._ledger.read() as session:
             known = known_file(session, received)
+            bundles = routed_bundles(session)
         if known and (known.removed or self._store.path(known.sha256).exists()):
             received.path.unlink(missing_ok=True)
             return Answer.DUPLICATE
         sha256 = self._store.adopt(received.path, received.file_sha256)
-        self.record(received, sha256, calling_ae_title, last_byte)
+        self._record(received, sha256, calling_ae_title, last_byte, bundles)
         return Answer.KEPT
 
     def record(self, received: ReceivedFile, sha256: str, calling_ae_title: str, last_byte: float) -> None:
         """Record a file that lies in the object store already."""
         with self._ledger.read() as session:
             bundles = routed_bundles(session)
-        decision = route(received.header, bundles, has_pixel_data=received.has_pixel_data)
-
-        def change(session: Session) -> Recorded:
-            # A bundle that is activated just now is given what was queued for the one before by the sweep.
-            arrival = Arrival(received, sha256, calling_ae_title, decision, monotonic() - last_byte)
-            return self._recorder.record(session, arrival)
-
-        recorded = self._commits.write(change, order=received.study_instance_uid)
-        log.info(
-            "received",
-            study=received.study_instance_uid,
-            instance=received.sop_instance_uid,
-            calling=calling_ae_title,
-            outcome=recorded.outcome or Answer.DUPLICATE,
-            route=decision.reason,
-        )
-        for study_instance_uid in sorted(recorded.cleared):
-            release_corrected(self._ledger, self._store, self._recorder, study_instance_uid)
+        self._record(received, sha256, calling_ae_title, last_byte, bundles)
 
     def release_corrected(self) -> None:
         """Take corrected studies out of quarantine: a process may have died before it came to that."""
@@ -102,3 +87,30 @@ class ReceptionDesk:
                     study.result_due_at = now()
 
         self._commits.write(change, order=min(study_instance_uids))
+
+    def _record(
+        self,
+        received: ReceivedFile,
+        sha256: str,
+        calling_ae_title: str,
+        last_byte: float,
+        bundles: Sequence[RoutedBundle],
+    ) -> None:
+        decision = route(received.header, bundles, has_pixel_data=received.has_pixel_data)
+
+        def change(session: Session) -> Recorded:
+            # A bundle that is activated just now is given what was queued for the one before by the sweep.
+            arrival = Arrival(received, sha256, calling_ae_title, decision, monotonic() - last_byte)
+            return self._recorder.record(session, arrival)
+
+        recorded = self._commits.write(change, order=received.study_instance_uid)
+        log.info(
+            "received",
+            study=received.study_instance_uid,
+            instance=received.sop_instance_uid,
+            calling=calling_ae_title,
+            outcome=recorded.outcome or Answer.DUPLICATE,
+            route=decision.reason,
+        )
+        for study_instance_uid in sorted(recorded.cleared):
+            release_corrected(self._ledger, self._store, self._recorder, study_instance_uid)

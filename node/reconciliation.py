@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import Executable, null, select, union_all
 
 from node.ledger import Ledger
 from node.object_store import FolderObjectStore, ObjectStore
@@ -44,34 +44,55 @@ def reconcile(
     `everywhere` where other hosts may hold what this one does not; of one that does not answer nothing is said.
     """
     store.remove_abandoned(ABANDONED_SECONDS)
-    with ledger.read() as session:
-        rows: set[str | None] = set()
-        for column in (
-            Reception.file_sha256,
-            Inference.output_sha256,
-            StoredObject.sha256,
-            Picture.sha256,
-            Removal.sha256,
-        ):
-            rows.update(session.scalars(select(column)))
-        kept = select(Instance.file_sha256, Instance.sop_instance_uid).where(Instance.removed_at.is_(None))
-        needed = {sha256: uid for sha256, uid in session.execute(kept)}  # noqa: C416 - rows are no pairs to the type checker
-    present = set(store)
+    found = _compare(ledger, store)
     recorded = 0
-    for sha256 in sorted(present - rows):
+    for sha256 in found.without_row:
         try:
             recorded += _record(ledger, store, desk, sha256)
         except Exception:
             log.exception("a file without row could not be recorded", file=sha256)
-    missing = [
-        uid
-        for sha256, uid in needed.items()
-        if sha256 not in present and not (everywhere and _held(everywhere, sha256))
-    ]
+    missing = [uid for uid, sha256 in found.without_file.items() if not (everywhere and _held(everywhere, sha256))]
     desk.release_corrected()
     for uid in missing:
         log.error("the object store has lost the file of an instance; send it again", instance=uid)
     return Reconciliation(recorded, missing)
+
+
+@dataclass(frozen=True)
+class _Differences:
+    #: Keys of files.
+    without_row: list[str]
+    #: SOP Instance UID -> key of the file that is not here.
+    without_file: dict[str, str]
+
+
+def _compare(ledger: Ledger, store: FolderObjectStore) -> _Differences:
+    """Go through files and rows side by side, both in the order of their keys: there may be millions of either."""
+    found = _Differences([], {})
+    files, last = iter(store), ""
+    file = next(files, None)
+    with ledger.read() as session:
+        for sha256, uid in session.execute(_keys()):
+            while file is not None and file < sha256:
+                if file != last:
+                    found.without_row.append(file)
+                file = next(files, None)
+            if uid is not None and file != sha256:
+                found.without_file[uid] = sha256
+            last = sha256
+    while file is not None:
+        if file != last:
+            found.without_row.append(file)
+        file = next(files, None)
+    return found
+
+
+def _keys() -> Executable:
+    """Every key that the ledger knows, in order; of an instance whose file has to be there with its UID."""
+    columns = (Reception.file_sha256, Inference.output_sha256, StoredObject.sha256, Picture.sha256, Removal.sha256)
+    known = [select(column, null()).where(column.is_not(None)) for column in columns]
+    kept = select(Instance.file_sha256, Instance.sop_instance_uid).where(Instance.removed_at.is_(None))
+    return union_all(kept, *known).order_by("file_sha256").execution_options(yield_per=10_000)
 
 
 def _held(everywhere: ObjectStore, sha256: str) -> bool:

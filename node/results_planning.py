@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 from pydicom.uid import generate_uid
-from sqlalchemy import ColumnElement, Select, delete, or_, select, true, update
+from sqlalchemy import ColumnElement, Select, and_, delete, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from node.inferences import inference_priority, queue_inference
@@ -67,6 +67,15 @@ def plan_results(
     return planned
 
 
+def is_complete() -> ColumnElement[bool]:
+    """Condition on `Study`: its result is due.
+
+    That it is due some time is said apart: PostgreSQL takes a third of all studies to be earlier than a moment that it
+    does not know yet, and would read every image for them.
+    """
+    return and_(Study.result_due_at > 0, Study.result_due_at <= now())
+
+
 def _ready(session: Session, bundle: ActiveBundle, limit: int) -> Sequence[Study]:
     """Complete studies in which nothing is left to wait for under this bundle, held until the transaction ends."""
     waiting = (
@@ -82,7 +91,7 @@ def _ready(session: Session, bundle: ActiveBundle, limit: int) -> Sequence[Study
     dealt_with = select(Planned.id).where(Planned.study_id == Study.id, Planned.bundle_digest == bundle.digest)
     return session.scalars(
         select(Study)
-        .where(Study.result_due_at <= now(), ~dealt_with.correlate(Study).exists())
+        .where(is_complete(), ~dealt_with.correlate(Study).exists())
         .where(~waiting.correlate(Study).exists(), ~unfinished.correlate(Study).exists())
         .order_by(Study.result_due_at)
         .limit(limit)
@@ -108,7 +117,7 @@ def _queue_missing(session: Session, bundle: ActiveBundle, limit: int) -> None:
     missing = session.execute(
         _images(bundle)
         .join(Study, Series.study_id == Study.id)
-        .where(Study.result_due_at <= now(), Inference.id.is_(None))
+        .where(is_complete(), Inference.id.is_(None))
         .limit(limit)
     ).all()
     for instance, _ in missing:
@@ -153,7 +162,7 @@ def _finish(session: Session, bundles: Sequence[ActiveBundle], waits: AllowedWai
     if not parts:
         return
     finished = session.scalars(
-        select(Study).where(Study.result_due_at <= now(), *parts).limit(limit).with_for_update(skip_locked=True)
+        select(Study).where(is_complete(), *parts).limit(limit).with_for_update(skip_locked=True)
     ).all()
     digests = {each.digest for each in bundles}
     for study in finished:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import ColumnElement, exists, func, or_, select, true
+from sqlalchemy import ColumnElement, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from node.ledger import Ledger, now
@@ -78,30 +78,41 @@ class Retention:
 
     def once(self) -> int:
         """Remove the next studies that are too old, or the oldest while space is short; returns how many."""
-        too_old = self._remove(self._older(), _BATCH) if self._settings.retention_days is not None else 0
+        too_old = self._remove_old()
         # One by one: the next may not be needed any more.
         short = 0
-        while too_old + short < _BATCH and self._is_short() and self._remove(true(), 1):
-            short += 1
+        while too_old + short < _BATCH and self._is_short() and (oldest := self._oldest_here()):
+            short += self._ledger.write(lambda session, uid=oldest: _remove_study(session, uid))  # type: ignore[misc]
             remove_noted(self._ledger, self._store)
         remove_noted(self._ledger, self._store)
         return too_old + short
-
-    def _older(self) -> ColumnElement[bool]:
-        assert self._settings.retention_days is not None
-        return Study.last_received_at < now() - self._settings.retention_days * _DAY_SECONDS
 
     def _is_short(self) -> bool:
         wanted = self._settings.keep_free_bytes
         return wanted > 0 and space(self._store).free < wanted
 
-    def _remove(self, which: ColumnElement[bool], limit: int) -> int:
+    def _oldest_here(self) -> str | None:
+        """The oldest study that may go and has a file in this store: what lies on another host frees nothing here."""
+        with self._ledger.read() as session:
+            files = (
+                select(Study.study_instance_uid, Instance.file_sha256)
+                .join(Series, Series.study_id == Study.id)
+                .join(Instance)
+                .where(*removable())
+                .order_by(Study.last_received_at, Study.id)
+            )
+            found = session.execute(files.execution_options(yield_per=_BATCH))
+            return next((uid for uid, sha256 in found if self._store.path(sha256).exists()), None)
+
+    def _remove_old(self) -> int:
+        if self._settings.retention_days is None:
+            return 0
         with self._ledger.read() as session:
             candidates = session.scalars(
                 select(Study.study_instance_uid)
-                .where(which, *removable())
+                .where(Study.last_received_at < now() - self._settings.retention_days * _DAY_SECONDS, *removable())
                 .order_by(Study.last_received_at, Study.id)
-                .limit(limit)
+                .limit(_BATCH)
             ).all()
         return sum(self._ledger.write(lambda session, uid=uid: _remove_study(session, uid)) for uid in candidates)  # type: ignore[misc]
 

@@ -13,7 +13,7 @@ import click
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
-from pynetdicom import build_context
+from pynetdicom import _config, build_context
 from pynetdicom.presentation import PresentationContext
 from rich.console import Console
 from rich.padding import Padding
@@ -149,6 +149,8 @@ def _send(kinds: dict[Path, _Kind], peer: Peer) -> Iterator[Sent]:
 def _send_over_one(
     paths: Sequence[Path], kinds: dict[Path, _Kind], peer: Peer, contexts: Sequence[PresentationContext]
 ) -> Iterator[Sent]:
+    # Read as a whole before it is sent: what is damaged is told of here, and not by the peer.
+    _config.STORE_SEND_CHUNKED_DATASET = False
     with associated(peer, contexts, _LIMITS) as association:
         accepted = {(context.abstract_syntax, context.transfer_syntax[0]) for context in association.accepted_contexts}
         for path in paths:

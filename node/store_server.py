@@ -11,6 +11,7 @@ Every request has the shared secret as its bearer token (RFC 6750). An object is
 import hashlib
 import hmac
 import re
+import signal
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -73,6 +74,8 @@ def store_command() -> None:
     check_port(settings.store.host, settings.store.port, "The object store", "CHEXNODE_STORE__PORT (store.port)")
     ledger = ready_ledger(settings)
     app = create_store_server(own_store(settings), settings.home, secret)
+    # uvicorn stops at the signal and then raises it again: this process has still to say goodbye.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     with present(ledger, "store"):
         uvicorn.Server(_configuration(settings, app)).run()
 

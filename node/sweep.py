@@ -12,9 +12,10 @@ from node.delivery.breaker import due_deliveries
 from node.delivery.withdrawal import give_up_late, withdraw_replaced
 from node.handing_over import hand_over, has_orphans
 from node.leases import NO_LIMIT, WORK_TABLES, WorkTable, claimable, give_up_abandoned
-from node.ledger import Ledger, now
+from node.ledger import Ledger
 from node.object_store import FolderObjectStore
 from node.queue import ANALYSIS, HINTS, TRAINING, Publisher, delivery_queue
+from node.results_planning import is_complete
 from node.retention import Retention
 from schemas.change_tables import Withdrawal
 from schemas.settings import Destination, DicomDestination, Settings
@@ -96,7 +97,7 @@ class Sweep(threading.Thread):
             query = select(func.count()).select_from(table).where(claimable(table, self._attempts(table)), *where)
             return session.scalar(query) or 0
 
-        complete = session.scalar(select(func.count()).select_from(Study).where(Study.result_due_at <= now())) or 0
+        complete = session.scalar(select(func.count()).select_from(Study).where(is_complete())) or 0
         analysis = sum(rows(table) for table in (Inference, Result, Withdrawal, Picture)) + complete
         due = {ANALYSIS: analysis, TRAINING: rows(TrainingRun)}
         for destination in self._settings.destinations:

@@ -143,7 +143,7 @@ class DenseHead(_Document):
 
 
 class SecondLookHead(_Document):
-    """A small network of its own that looks once more at a crop around tube tip and carina, in finer pixels.
+    """A small network of its own that looks once more at a crop around the carina and above it, in finer pixels.
 
     The image is placed once more, `detail_size` instead of the preprocessing's size, and the crop is cut from that.
     """
@@ -153,8 +153,10 @@ class SecondLookHead(_Document):
     arguments: dict[str, Any] = Field(default_factory=dict)
     #: Side of the square that the whole image is placed in, pixels.
     detail_size: Annotated[int, Field(ge=64, le=4096)]
-    #: Side of the crop, pixels of the placed image: about 128 mm of a film of 400 mm.
+    #: Side of the crop, pixels of the placed image: 384 of 1024 are 150 mm of a film of 400 mm.
     crop: Annotated[int, Field(ge=32, le=1024)]
+    #: The share of the crop that lies above the carina: where tips are.
+    above_carina: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.8
     stride: Annotated[int, Field(ge=1, le=32)]
     channels: Annotated[list[Segment | Landmark], Field(min_length=1)]
 

@@ -33,6 +33,8 @@ _SUMMARIES = {
     "phantom": "Make synthetic chest radiographs with known truth.",
     "train": "Make and evaluate model bundles.",
     "bundle": "Import, tune, activate and show model bundles.",
+    "quarantine": "List, try again or export what was kept and not used.",
+    "storage": "Show space and what retention may remove.",
     "deliveries": "List what has not reached its destination; try again or drop it.",
     "db": "Create, upgrade and inspect the ledger.",
     "node": "Run the receiver and the sweep alone.",
@@ -103,7 +105,9 @@ def main() -> None:
         _complain(str(error))
         sys.exit(1)
     except DBAPIError as error:
-        _complain(f"The ledger does not answer: {str(error.orig).strip()} Check ledger_url in the settings.")
+        # Without the row that PostgreSQL shows when it refuses one: this may end in a log.
+        said = str(error.orig).partition("\nDETAIL:")[0].strip()
+        _complain(f"The ledger does not answer: {said} Check ledger_url in the settings.")
         sys.exit(1)
     except (SQLAlchemyError, CommandError, OSError) as error:
         _complain(f"{type(error).__name__}: {error}")

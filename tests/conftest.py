@@ -80,7 +80,7 @@ def mode(request: pytest.FixtureRequest) -> Mode:
 @pytest.fixture(scope="session")
 def live(mode: Mode, orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveNode]:
     """Receiver, inference worker and delivery worker, all present."""
-    destination = orthanc_destination(orthanc.url, '["segmentation", "report", "secondary_capture"]')
+    destination = orthanc_destination(orthanc.url, '["segmentation", "report", "secondary_capture", "rejection_note"]')
     home = tmp_path_factory.mktemp(f"node-{mode.name}")
     node = LiveNode(home, mode.ledger_url(), mode.broker_url(), destination)
     try:

@@ -27,6 +27,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 )
 @click.option("--probe-steps", type=click.IntRange(1), default=400, show_default=True, help="Of a probe.")
 @click.option("--tuning-steps", type=click.IntRange(2), default=200, show_default=True, help="Of fine-tuning.")
+@click.option("--scratch-steps", type=click.IntRange(2), help="Of fine-tuning fresh weights; default as the others.")
 @click.option("--steps", type=click.IntRange(min=2), help="A rehearsal: pre-train for at most so many steps.")
 @click.option("--images", type=click.IntRange(min=2), help="A rehearsal: at most so many phantoms.")
 def compare_command(
@@ -41,6 +42,7 @@ def compare_command(
     across: tuple[str, ...],
     probe_steps: int,
     tuning_steps: int,
+    scratch_steps: int | None,
     steps: int | None,
     images: int | None,
 ) -> None:
@@ -75,6 +77,7 @@ def compare_command(
         draws=draws,
         steps=probe_steps,
         tuning=TuningSettings(steps=tuning_steps),
+        scratch_steps=scratch_steps,
         across=tuple(_pair(each) for each in across),
     )
     console = Console()

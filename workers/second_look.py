@@ -18,12 +18,6 @@ from workers.landmark import NOWHERE, locate
 from workers.output import Closer
 from workers.placement import Placement, Points
 
-#: A tip is normally 5 cm above the carina, which is 0.4 of a crop of 128 mm. Where only one of them is located the
-#: crop is centred half of that beside it, so that the other one, if there is one, is in it as well.
-_HALF_APART = 0.2
-#: Tip and carina that are farther apart than this share of the crop do not fit into one.
-_FARTHEST_APART = 0.9
-
 
 @dataclass(frozen=True, eq=False)
 class Detail:
@@ -51,20 +45,9 @@ class Crop:
     side: int
 
     @classmethod
-    def around(cls, tip: Points | None, carina: Points | None, head: SecondLookHead) -> "Crop | None":
-        """The crop that shows tip and carina, each a point [2] of the detail image; None: not located.
-
-        None where there is neither, or where they are so far apart that no crop shows both: then there is nothing to
-        look at, or nothing that finer pixels would change.
-        """
-        apart = np.array([0.0, _HALF_APART * head.crop])
-        if tip is not None and carina is not None:
-            if np.abs(tip - carina).max() > _FARTHEST_APART * head.crop:
-                return None
-            return cls.centred((tip + carina) / 2, head)
-        if carina is not None:
-            return cls.centred(carina - apart, head)
-        return None if tip is None else cls.centred(tip + apart, head)
+    def above(cls, carina: Points, head: SecondLookHead) -> "Crop":
+        """The crop for a carina, a point [2] of the detail image: most of it shows what lies above, where tips are."""
+        return cls.centred(carina - np.array([0.0, (head.above_carina - 0.5) * head.crop]), head)
 
     @classmethod
     def centred(cls, centre: Points, head: SecondLookHead) -> "Crop":
@@ -103,22 +86,22 @@ def first_placement(manifest: Manifest, detail: Placement) -> Placement:
 def crop_for(dense: NDArray[np.floating], manifest: Manifest, detail: Placement) -> Crop | None:
     """Where the second look is directed, from the first look's logits [C, H, W] of one image; None: nowhere.
 
-    Raises ValueError for a bundle without one.
+    By the carina alone, whether a tube was seen or not: a thin tube on a dark film is what the first look overlooks,
+    and a tip beside which another line runs what it misplaces (docs/decisions/019).
+    Raises ValueError for a bundle without a second look.
     """
     head = manifest.second_look
     if head is None or manifest.dense is None:
         raise ValueError(f"{manifest.name} has no second look")
+    if Landmark.CARINA not in manifest.channels:
+        return None
     first = first_placement(manifest, detail)
-    inside = first.cells_on_image(dense.shape[1:])
-    found: list[Points | None] = []
-    for landmark in (Landmark.ENDOTRACHEAL_TUBE_TIP, Landmark.CARINA):
-        peak = None
-        if landmark in manifest.channels:
-            heat = np.where(inside, dense[manifest.channels.index(landmark)], NOWHERE)
-            # An output that holds NaN is refused later, for the reason that it does.
-            peak = locate(heat, manifest.dense.stride) if np.isfinite(heat).all() else None
-        found.append(None if peak is None else detail.to_model(first.to_image(np.array([[peak.x, peak.y]])))[0])
-    return Crop.around(found[0], found[1], head)
+    heat = np.where(first.cells_on_image(dense.shape[1:]), dense[manifest.channels.index(Landmark.CARINA)], NOWHERE)
+    # An output that holds NaN is refused later, for the reason that it does.
+    peak = locate(heat, manifest.dense.stride) if np.isfinite(heat).all() else None
+    if peak is None:
+        return None
+    return Crop.above(detail.to_model(first.to_image(np.array([[peak.x, peak.y]])))[0], head)
 
 
 @dataclass(frozen=True, eq=False)

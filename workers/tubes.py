@@ -90,6 +90,8 @@ class _Reader:
     def read(self) -> TubeResult:
         traced = _traced(self.device, self.maps)
         course_score = None if traced is None or self.device.segment not in self.maps.logits else traced.score
+        if self.closer is not None:
+            course_score = self.closer.course_score
         score = presence_score(self.scores[self.presence.target], course_score, *_curve(self.presence.calibration))
         points = self._points(traced)
         result = TubeResult(
@@ -148,8 +150,10 @@ class _Reader:
         return None if peak is None else self.maps.to_image([peak.x, peak.y])[0]
 
 
-def course_score(device: Device, maps: Maps) -> float | None:
+def course_score(device: Device, maps: Maps, closer: CloserTube | None = None) -> float | None:
     """How plainly a device's course shows, 0..1; None where the bundle has no such channel. Called by calibration."""
+    if device is Device.ENDOTRACHEAL_TUBE and closer is not None:
+        return closer.course_score
     traced = _traced(device, maps) if device.segment in maps.logits else None
     return None if traced is None else traced.score
 

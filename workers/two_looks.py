@@ -1,4 +1,4 @@
-"""The endotracheal tube in both looks: its points from the closer one, where that one sees them and they agree.
+"""The endotracheal tube in both looks: what the closer one sees counts.
 
 Called by workers/tubes.py. Points are those of the image.
 """
@@ -19,9 +19,8 @@ from workers.second_look import Crop, detail_preprocessing
 from workers.tube_course import simplified, trace_tube
 from workers.tube_position import PositionJudgement
 
-#: Points of the two looks that are farther apart than this share of the crop (20 mm of 128) are not the same: then one
-#: of them is wrong, and nobody knows which.
-_FARTHEST_APART = 0.16
+#: Points of the two looks that are farther apart than this share of the crop (20 mm of 150) are not the same.
+_FARTHEST_APART = 0.133
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,8 @@ class CloserTube:
     """What the second look located."""
 
     points: TubePoints
+    #: How plainly the course shows, 0..1.
+    course_score: float
     #: How far apart, in pixels of the image, the same point may be in both looks.
     tolerance: float
 
@@ -72,24 +73,22 @@ def read_closer(closer: Closer, manifest: Manifest, placement: Placement) -> Clo
         None if peak is None else on_image(np.array([[peak.x, peak.y]]))[0] for peak in (tip, carina)
     )
     tolerance = _FARTHEST_APART * head.crop * max(placement.area.rows, placement.area.columns) / head.detail_size
-    return CloserTube(TubePoints(tip_point, carina_point, on_image(traced.points)), tolerance)
+    return CloserTube(TubePoints(tip_point, carina_point, on_image(traced.points)), traced.score, tolerance)
 
 
 def refined(first: TubePoints, closer: CloserTube) -> TubePoints:
     """The first look's points with the closer look's in their place, where it has them.
 
-    Where the two do not agree on a point the first look's stays, since it has seen the whole chest, and the point is
-    disputed: what is measured from it is no ground to call the tube well placed.
+    Where the two do not agree the closer look's count too: it sees the line that is too thin for the first. But then
+    the point is disputed: what is measured from it is no ground to call the tube well placed.
     """
     looked = closer.points
-    tip_disputed = _apart(first.tip, looked.tip, closer.tolerance)
-    carina_disputed = _apart(first.carina, looked.carina, closer.tolerance)
-    tip = None if tip_disputed else looked.tip
     return TubePoints(
-        tip=tip or first.tip,
-        carina=first.carina if carina_disputed else looked.carina or first.carina,
-        course=first.course if tip is None else _joined(first.course, looked.course, tip),
-        disputed=tip_disputed or carina_disputed,
+        tip=looked.tip or first.tip,
+        carina=looked.carina or first.carina,
+        course=first.course if looked.tip is None else _joined(first.course, closer, looked.tip),
+        disputed=_apart(first.tip, looked.tip, closer.tolerance)
+        or _apart(first.carina, looked.carina, closer.tolerance),
     )
 
 
@@ -119,8 +118,12 @@ def _maps(
     return {each: np.where(on_image, logits.get(each, nothing), NOWHERE) for each in wanted}
 
 
-def _joined(first: list[Point], closer: list[Point], tip: Point) -> list[Point]:
-    """The first look's course down to where the closer look's begins, and that one, or just its tip, from there."""
-    end = closer or [tip]
-    points = [point for point in first if point.y < end[0].y] + end
+def _joined(first: list[Point], closer: CloserTube, tip: Point) -> list[Point]:
+    """The first look's course down to where the closer look's begins, and that one, or just its tip, from there.
+
+    What the first look follows may be another line: it is left out where it does not lead to the beginning.
+    """
+    end = closer.points.course or [tip]
+    above = [point for point in first if point.y < end[0].y]
+    points = end if above and abs(above[-1].x - end[0].x) > closer.tolerance else above + end
     return [Point(x=x, y=y) for x, y in simplified(np.array([[each.x, each.y] for each in points])).tolist()]

@@ -133,6 +133,7 @@ class Association:
         self._address = parse_address(peer_address)
         self._connection: Connection | None = None
         self._stopping = threading.Event()
+        self._in_message = False
         self._contexts: dict[int, AnsweredContext] = {}
         self._calling = ""
         self._longest_pdu = 0
@@ -151,7 +152,13 @@ class Association:
                 self._connection.close()
 
     def stop(self) -> None:
-        """Abort it, from another thread; what was not answered stays with its sender."""
+        """From another thread: abort it when the message under way is answered, at once when there is none."""
+        self._stopping.set()
+        if not self._in_message:
+            self.break_off()
+
+    def break_off(self) -> None:
+        """From another thread: end it at once. What was not answered stays with its sender."""
         self._stopping.set()
         if self._connection is not None:
             self._connection.break_off()
@@ -179,7 +186,7 @@ class Association:
                 if self._transfer(connection, assembler):
                     end = _RELEASED
         except (ViolationError, TooSlowError) as error:
-            self._log.warning("association aborted", calling=self._calling, why=str(error))
+            self._log.warning("association aborted", calling=self._calling, why=error)
             reason = error.reason if isinstance(error, ViolationError) else AbortReason.NOT_SPECIFIED
             self._abort(connection, reason)
         except ConnectionEndedError as error:
@@ -187,7 +194,7 @@ class Association:
             if self._stopping.is_set():
                 self._log.info("association ended, since the node stops", calling=self._calling)
             elif entered:
-                self._log.warning("the connection broke off", calling=self._calling, why=str(error))
+                self._log.warning("the connection broke off", calling=self._calling, why=error)
         except Exception:
             self._abort(connection, AbortReason.NOT_SPECIFIED)
             raise
@@ -248,11 +255,17 @@ class Association:
         while True:
             pdu = connection.read(deadline, message_seconds)
             if pdu.kind == PduType.P_DATA_TF:
+                self._in_message = True
                 for message in assembler.feed(pdu.body):
                     self._respond(connection, message)
                     deadline = None
-                if not assembler.under_way:
+                self._in_message = assembler.under_way
+                if not self._in_message:
                     deadline = None
+                    if self._stopping.is_set():
+                        self._log.info("association aborted, since the node stops", calling=self._calling)
+                        self._abort(connection, AbortReason.NOT_SPECIFIED)
+                        return False
                 elif deadline is None:
                     deadline = monotonic() + message_seconds
             elif pdu.kind == PduType.A_RELEASE_RQ:

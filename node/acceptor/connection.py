@@ -17,6 +17,8 @@ _LONGEST_OTHER_PDU = 1 << 20
 #: sys/time.h struct timeval, for SO_RCVTIMEO and SO_SNDTIMEO.
 _TIMEVAL = struct.Struct("@ll")
 
+_TOO_SLOW = "a message takes it longer than dicom.message_timeout_seconds"
+
 
 class PduType(IntEnum):
     """PS3.8 9.3.1."""
@@ -110,6 +112,9 @@ class Connection:
             kind = PduType(code)
         except ValueError:
             raise ViolationError(f"unknown PDU type 0x{code:02X}", AbortReason.UNRECOGNIZED_PDU) from None
+        # Also where each fragment comes whole: many small ones may take for ever.
+        if kind == PduType.P_DATA_TF and deadline is not None and monotonic() > deadline:
+            raise TooSlowError(_TOO_SLOW)
         longest = self._longest_pdu if kind == PduType.P_DATA_TF else _LONGEST_OTHER_PDU
         if length > longest:
             raise ViolationError(f"{kind.name} of {length} bytes, longest {longest}", AbortReason.INVALID_PARAMETER)
@@ -152,7 +157,7 @@ class Connection:
         got, size = 0, len(view)
         while got < size:
             if got and monotonic() > deadline:
-                raise TooSlowError("a message takes it longer than dicom.message_timeout_seconds")
+                raise TooSlowError(_TOO_SLOW)
             try:
                 count = self._socket.recv_into(view[got:], 0, self._flags)
             except (BlockingIOError, TimeoutError) as error:

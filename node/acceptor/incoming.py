@@ -65,7 +65,7 @@ class IncomingObject:
 
     def __init__(self, space: Space, context: AnsweredContext, command: Dataset) -> None:
         self._space = space
-        self._path = space.folder / f"store-{secrets.token_hex(12)}"
+        self._path = space.folder / f"{secrets.token_hex(12)}.dcm"
         self._descriptor: int | None = None
         #: Bytes that came, with the preamble and group 0002.
         self.size = 0

@@ -63,3 +63,5 @@ def _send_again(delivery: Delivery, reason: str, work: WorkSettings) -> None:
     delivery.state, delivery.due_at = DeliveryState.DUE, now() + wait
     delivery.error = delivery.commitment_error = f"The destination does not commit to it: {reason}."
     delivery.commitment = Commitment.NOT_WANTED
+    # Its time begins at the first such report, and not anew at each.
+    delivery.taken_up_at = delivery.taken_up_at or now()

@@ -5,11 +5,14 @@ Called by the delivery worker. The answer comes on the same association within a
 """
 
 import threading
+from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 import structlog
 from pydicom.uid import generate_uid
 from pynetdicom import build_context, evt
+from pynetdicom.pdu import P_DATA_TF
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -41,6 +44,7 @@ log = structlog.get_logger()
 _AT_A_TIME = 200
 #: How long the association is kept open for the report. Those who send it later call us.
 _REPORT_SECONDS = 3.0
+_LOOK_SECONDS = 0.1
 _DAY_SECONDS = 86400.0
 _SUCCESS = 0x0000
 _PROCESSING_FAILURE = 0x0110
@@ -94,7 +98,9 @@ class CommitmentAsker:
         session.add(CommitmentRequest(transaction_uid=uid, destination=self._destination.name, requested_at=now()))
         instances = []
         for delivery, stored in rows:
-            wait = min(_DAY_SECONDS, self._destination.commitment_repeat_seconds * 2.0**delivery.commitment_attempts)
+            wait = min(
+                _DAY_SECONDS, self._destination.commitment_repeat_seconds * 2.0 ** min(delivery.commitment_attempts, 30)
+            )
             delivery.commitment = Commitment.REQUESTED
             delivery.commitment_transaction_uid = uid
             delivery.commitment_attempts += 1
@@ -105,19 +111,13 @@ class CommitmentAsker:
 
     def _ask(self, request: Request) -> None:
         """N-ACTION, and a moment for the N-EVENT-REPORT. Raises CommitmentError when the request was not taken."""
-        reported = threading.Event()
-
-        def on_report(event: Any) -> tuple[int, None]:
-            status = self._take_report(event)
-            reported.set()
-            return status, None
-
+        coming = _ComingReport(self._take_report)
         try:
             with associated(
                 peer_of(self._destination),
                 [build_context(SOP_CLASS_UID)],
                 limits_of(self._destination),
-                handlers=[(evt.EVT_N_EVENT_REPORT, on_report)],
+                handlers=[(evt.EVT_N_EVENT_REPORT, coming.on_report), (evt.EVT_PDU_SENT, coming.on_pdu_sent)],
             ) as association:
                 status, _ = association.send_n_action(write_request(request), REQUEST, SOP_CLASS_UID, SOP_INSTANCE_UID)
                 if status.get("Status") != _SUCCESS:
@@ -126,11 +126,29 @@ class CommitmentAsker:
                 log.info(
                     "storage commitment asked for", destination=self._destination.name, objects=len(request.instances)
                 )
-                reported.wait(_REPORT_SECONDS)
+                self._wait_for(coming, request)
         except (NoAssociationError, SettingsError) as error:
             raise CommitmentError(str(error)) from error
         except (RuntimeError, ValueError) as error:
             raise CommitmentError(f"{peer_of(self._destination)}: the association ended: {error}.") from error
+
+    def _wait_for(self, coming: "_ComingReport", request: Request) -> None:
+        """Keep the association open for a moment, unless the report comes to our own port meanwhile."""
+        deadline = monotonic() + _REPORT_SECONDS
+        while not coming.answered.wait(_LOOK_SECONDS):
+            if coming.begun.is_set():
+                # To release now would be to leave it without its response.
+                coming.answered.wait(self._destination.timeout_seconds)
+                return
+            if monotonic() > deadline or self._is_reported(request):
+                return
+
+    def _is_reported(self, request: Request) -> bool:
+        reported_at = select(CommitmentRequest.reported_at).where(
+            CommitmentRequest.transaction_uid == request.transaction_uid
+        )
+        with self._ledger.read() as session:
+            return session.scalar(reported_at) is not None
 
     def _take_report(self, event: Any) -> int:
         try:
@@ -157,3 +175,21 @@ class CommitmentAsker:
             wait = work.backoff_seconds * 2.0 ** min(delivery.commitment_attempts, 30)
             delivery.commitment, delivery.commitment_error = Commitment.WANTED, reason
             delivery.commitment_due_at = now() + min(wait, work.backoff_maximum_seconds)
+
+
+class _ComingReport:
+    """The N-EVENT-REPORT on the association of the request, until its response has gone out."""
+
+    def __init__(self, take: Callable[[Any], int]) -> None:
+        self._take = take
+        self.begun, self.answered = threading.Event(), threading.Event()
+
+    def on_report(self, event: Any) -> tuple[int, None]:
+        """Of pynetdicom's EVT_N_EVENT_REPORT: the status of the response."""
+        self.begun.set()
+        return self._take(event), None
+
+    def on_pdu_sent(self, event: Any) -> None:
+        """Of pynetdicom's EVT_PDU_SENT: once the report is here the next P-DATA is its response."""
+        if self.begun.is_set() and isinstance(event.pdu, P_DATA_TF):
+            self.answered.set()

@@ -130,7 +130,7 @@ def _answered(request: Request, take: Callable[[Request], int]) -> int:
     try:
         return take(request)
     except MalformedMessageError as error:
-        log.warning("storage commitment not understood", calling=request.calling_ae_title, error=str(error))
+        log.warning("storage commitment not understood", calling=request.calling_ae_title, error=error)
         return _INVALID_ARGUMENT_VALUE
     except SQLAlchemyError as error:
         log.error("ledger does not answer; refused", calling=request.calling_ae_title, error=type(error).__name__)

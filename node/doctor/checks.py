@@ -19,6 +19,7 @@ from node.doctor.ports import ports_subject
 from node.doctor.receiver import receiver_subject
 from node.doctor.settings_check import passwords, settings_subject
 from node.doctor.storage_scp import storage_scp_subject
+from node.doctor.store import store_subject
 from node.doctor.verdict import Judge, Status, Subject, Verdict, failed, skipped
 from schemas.errors import SettingsError
 from schemas.settings import Destination, DicomDestination, DicomwebDestination, FolderDestination, Settings
@@ -64,6 +65,7 @@ def subjects(settings: Settings | SettingsError, *, store: bool = True) -> list[
         disk_subject(settings),
         ledger_subject(settings),
         broker_subject(settings),
+        *([store_subject(settings)] if settings.store.host or settings.store_urls else []),
         parts_subject(settings),
         work_subject(settings),
         alerts_subject(settings),

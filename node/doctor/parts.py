@@ -28,7 +28,7 @@ _WORK = (
 
 def parts_subject(settings: Settings) -> Subject:
     """Whether every role is filled, on any host."""
-    roles = ["node", "worker", "delivery", "page"]
+    roles = ["node", "worker", "delivery", "page", *(["store"] if settings.store.host else [])]
 
     def examine(judge: Judge) -> Iterator[Verdict]:
         try:

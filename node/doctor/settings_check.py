@@ -67,6 +67,8 @@ def passwords(settings: Settings | SettingsError) -> list[str]:
                 found.add(destination.password.get_secret_value())
         if isinstance(destination, DicomwebDestination) and destination.token:
             found.add(destination.token.get_secret_value())
+    if settings.store.secret:
+        found.add(settings.store.secret.get_secret_value())
     for url in urls:
         password = _url_password(url)
         found |= {password, unquote(password)}
@@ -143,7 +145,9 @@ def _holds_password(path: Path) -> bool:
 
 def _any_password(value: Any) -> bool:
     if isinstance(value, dict):
-        return bool(value.get("password") or value.get("token")) or any(_any_password(each) for each in value.values())
+        return bool(value.get("password") or value.get("token") or value.get("secret")) or any(
+            _any_password(each) for each in value.values()
+        )
     if isinstance(value, list):
         return any(_any_password(each) for each in value)
     return isinstance(value, str) and bool(_url_password(value))

@@ -16,7 +16,7 @@ from node.page.worklist import mark_studies, selection
 from node.study_record import read_study
 from node.worklist import Row, Selection, place_in_words, read_worklist
 from schemas.result import StudyResult, Urgency
-from schemas.tables import ReadState, WorkState
+from schemas.tables import Commitment, DeliveryState, ReadState
 
 routes = APIRouter(prefix="/api")
 
@@ -59,18 +59,19 @@ class WorklistAnswer(BaseModel):
     overdue: int
 
 
-class DeliveryState(BaseModel):
+class DeliveryAnswer(BaseModel):
     #: Name of the bundle whose result it belongs to.
     bundle: str
     sop_instance_uid: str
     kind: str
     destination: str
-    state: WorkState
+    state: DeliveryState
     error: str
+    commitment: Commitment
 
 
 class StudyAnswer(WorklistStudy):
-    deliveries: list[DeliveryState]
+    deliveries: list[DeliveryAnswer]
     #: SOP Instance UID -> why routing set it aside.
     set_aside: dict[str, str]
 
@@ -113,13 +114,14 @@ def study(request: Request, visitor: Reader, study_instance_uid: Uid) -> StudyAn
     return StudyAnswer(
         **_study(page, found.row),
         deliveries=[
-            DeliveryState(
+            DeliveryAnswer(
                 bundle=each.bundle_name,
                 sop_instance_uid=each.stored.sop_instance_uid,
                 kind=each.stored.kind,
                 destination=delivery.destination,
-                state=WorkState(delivery.state),
+                state=DeliveryState(delivery.state),
                 error=delivery.error,
+                commitment=Commitment(delivery.commitment),
             )
             for each in found.objects
             for delivery in each.deliveries

@@ -61,7 +61,7 @@ def test_a_whole_node_is_well_and_nothing_is_left_behind(whole: LiveNode, peer: 
     }
     assert not_ok == {_ALWAYS_WARNED: "not for clinical use"}
     # Every subject gave a verdict on every check.
-    assert len(verdicts) == 37
+    assert len(verdicts) == 41
     assert "CHEXNODE_" in verdicts["receiver.echo"]["found"]
     assert "the DICOM receiver listens" in verdicts["ports.dicom"]["found"]
     assert "the worklist page listens" in verdicts["ports.page"]["found"]

@@ -14,6 +14,7 @@ from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage, 
 from sqlalchemy import select
 
 from node.readback import read_back
+from schemas.codes import RejectionReason
 from schemas.result import StudyResult
 from schemas.settings import load_settings
 from schemas.tables import Inference, Instance, Outcome, Reception, Result, StoredObject, Study
@@ -22,6 +23,7 @@ from tests.support.live_node import LiveNode
 from tests.support.peers import Orthanc
 from tests.support.phantoms import write_phantom
 from tests.support.processes import wait_for
+from tests.support.rejection_notes import write_note
 
 
 def current_document(live: LiveNode, study_instance_uid: str) -> StudyResult:
@@ -166,6 +168,29 @@ def test_the_same_instance_under_another_study_is_kept_and_not_used(live: LiveNo
         kept = session.scalars(select(Reception).where(Reception.outcome == Outcome.QUARANTINED)).all()
         assert any("series" in each.detail or "study" in each.detail for each in kept)
         assert session.scalar(select(Study).where(Study.study_instance_uid == dataset.StudyInstanceUID)) is None
+
+
+def test_a_pacs_whose_only_image_was_rejected_gets_a_rejection_note_for_the_results_that_it_has(
+    live: LiveNode, orthanc: Orthanc, tmp_path: Path
+) -> None:
+    sent = write_phantom(tmp_path / "a.dcm", seed=11)
+    live.send(tmp_path / "a.dcm")
+    delivered = {each.sop_instance_uid for each in live.wait_delivered(sent.StudyInstanceUID)}
+    write_note(tmp_path / "note.dcm", [sent], RejectionReason.PATIENT_SAFETY)
+    live.send(tmp_path / "note.dcm")
+    client = DICOMwebClient(f"{orthanc.url}/dicom-web")
+
+    def arrived() -> list[Dataset]:
+        series = client.search_for_series(sent.StudyInstanceUID, search_filters={"Modality": "KO"})
+        uids = [Dataset.from_json(each).SeriesInstanceUID for each in series]
+        return [each for uid in uids for each in client.retrieve_series(sent.StudyInstanceUID, uid)]
+
+    (note,) = wait_for("a rejection note in Orthanc", arrived) or []
+    assert note.ConceptNameCodeSequence[0].CodeValue == RejectionReason.PATIENT_SAFETY
+    assert {each.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for each in note.ContentSequence} == delivered
+    with live.ledger.read() as session:
+        query = select(Result.current).join(Study).where(Study.study_instance_uid == sent.StudyInstanceUID)
+        assert session.scalars(query).all() == [False]
 
 
 def test_a_japanese_patient_name_arrives_whole(live: LiveNode, orthanc: Orthanc, tmp_path: Path) -> None:

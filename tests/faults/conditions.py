@@ -1,7 +1,7 @@
 """What the world is like while a part of the node dies: what is sent, what around the node fails, and how it dies."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -111,6 +111,8 @@ def _ledger(rig: Rig) -> Iterator[None]:
             yield
         finally:
             rig.servers.postgres.start()
+            # Our own connections are broken too.
+            rig.node.ledger.close()
     else:
         with rig.node.ledger.engine.connect() as connection:
             # Opens BEGIN IMMEDIATE: nobody else can write.
@@ -174,15 +176,6 @@ BY_NAME = {condition.name: condition for condition in CONDITIONS}
 @contextmanager
 def failing(around: Around, rig: Rig) -> Iterator[Callable[[], None]]:
     """What is around fails until the function that this gives is called, or until the end of the block."""
-    world = contextmanager(around.failing)(rig)
-    world.__enter__()
-    open_ = [world]
-
-    def end() -> None:
-        if open_:
-            open_.pop().__exit__(None, None, None)
-
-    try:
-        yield end
-    finally:
-        end()
+    with ExitStack() as stack:
+        stack.enter_context(contextmanager(around.failing)(rig))
+        yield stack.close

@@ -14,7 +14,9 @@ from sqlalchemy.orm import Session
 
 from node.ledger import Ledger
 from schemas.tables import (
+    Commitment,
     Delivery,
+    DeliveryState,
     Inference,
     Instance,
     Reception,
@@ -103,12 +105,13 @@ def _check_study(session: Session, expected: Expected) -> None:
         *results,
     ]
     for work in works:
+        # Both enumerations call it "done".
         if work.state != WorkState.DONE:
             raise InvariantBroken(f"not done: {work.__tablename__} of study {name} is {work.state}: {work.error}")
 
 
 def settled(ledger: Ledger, studies: Iterable[Expected], destination: str | None = None) -> Callable[[], bool]:
-    """Whether every image of every study is in a current result that is delivered (to one destination, or to all)."""
+    """Whether every image of every study is in a current result that is delivered, and safe there."""
 
     def condition() -> bool:
         with ledger.read() as session:
@@ -128,11 +131,12 @@ def _is_settled(session: Session, expected: Expected, destination: str | None) -
     result = session.scalars(current).one_or_none()
     if result is None or len(result.images) < len(expected.files):
         return False
-    deliveries = select(Delivery.state).where(Delivery.result_id == result.id)
+    query = select(Delivery).where(Delivery.result_id == result.id)
     if destination is not None:
-        deliveries = deliveries.where(Delivery.destination == destination)
-    states = session.scalars(deliveries).all()
-    return bool(states) and set(states) == {WorkState.DONE}
+        query = query.where(Delivery.destination == destination)
+    deliveries = session.scalars(query).all()
+    safe = {Commitment.NOT_WANTED, Commitment.COMMITTED}
+    return bool(deliveries) and all(each.state == DeliveryState.DONE and each.commitment in safe for each in deliveries)
 
 
 def check_pacs(url: str, ledger: Ledger, studies: Iterable[Expected]) -> None:

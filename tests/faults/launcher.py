@@ -73,9 +73,9 @@ def main() -> None:
     _Connections.watch()
     Journal(folder / "journal").record()
     if mutant := os.environ.get(MUTANT):
-        from tests.faults.mutants import remove
+        from tests.faults.mutants import BY_NAME
 
-        remove(mutant)
+        BY_NAME[mutant].remove()
     from schemas.command_line import main as chexnode
 
     sys.argv[0] = "chexnode"
@@ -135,20 +135,21 @@ class _Commits:
         from sqlalchemy import Engine, event
         from sqlalchemy.orm import Session
 
-        def about() -> set[str]:
+        def about() -> set[tuple[str, bool]]:
+            """Names of tables, and whether a row is added."""
             if not hasattr(cls._about, "tables"):
                 cls._about.tables = set()
-            tables: set[str] = cls._about.tables
+            tables: set[tuple[str, bool]] = cls._about.tables
             return tables
 
         def reach(*, after: bool) -> None:
             for commit, reached in cls._watched:
-                if commit.after is after and commit.table in about():
+                if commit.after is after and (commit.table, commit.adds) in about():
                     reached()
 
         @event.listens_for(Session, "after_flush")
         def flushed(session: Session, context: object) -> None:
-            about().update(type(row).__name__ for row in session.new)
+            about().update((type(row).__name__, True) for row in session.new)
 
         @event.listens_for(Engine, "commit")
         def committing(connection: object) -> None:
@@ -171,7 +172,7 @@ class _Commits:
             @wraps(original)
             def complete(session: Any, lease: Any, **values: Any) -> None:
                 original(session, lease, **values)
-                about().add(lease.table.__name__)
+                about().add((lease.table.__name__, False))
 
             return complete
 
@@ -179,9 +180,10 @@ class _Commits:
 
 
 class _Connections:
-    """Lets the process freeze only while none of its threads is at the ledger: its locks would be frozen with it."""
+    """Lets the process freeze only while no other thread is at the ledger: its locks would be frozen with it."""
 
-    _out: set[int] = set()
+    #: Threads by the connection that they have.
+    _out: dict[int, int] = {}
     _changed = threading.Condition()
     _freezing = False
 
@@ -194,19 +196,19 @@ class _Connections:
         def checkout(connection: object, record: object, proxy: object) -> None:
             with cls._changed:
                 cls._changed.wait_for(lambda: not cls._freezing)
-                cls._out.add(id(record))
+                cls._out[id(record)] = threading.get_ident()
 
         @event.listens_for(Pool, "checkin")
         def checkin(connection: object, record: object) -> None:
             with cls._changed:
-                cls._out.discard(id(record))
+                cls._out.pop(id(record), None)
                 cls._changed.notify_all()
 
     @classmethod
     def freeze(cls) -> None:
         with cls._changed:
             cls._freezing = True
-            cls._changed.wait_for(lambda: not cls._out)
+            cls._changed.wait_for(lambda: set(cls._out.values()) <= {threading.get_ident()})
         os.kill(os.getpid(), signal.SIGSTOP)
         with cls._changed:
             cls._freezing = False

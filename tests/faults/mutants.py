@@ -9,13 +9,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tests.faults.launcher import wrap
 from tests.faults.states import Part
-
-if TYPE_CHECKING:
-    from tests.faults.matrix import Trial
 
 
 def _no_file_sync() -> None:
@@ -100,44 +97,23 @@ def _blind_delivery() -> None:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A node without one of its protections."""
+    """A part without one of its protections."""
 
     name: str
     part: Part
     remove: Callable[[], None]
-    #: State and condition of the trial that turns red.
-    state: str
-    condition: str
-
-    @property
-    def trial(self) -> "Trial":
-        from tests.faults import conditions, states
-        from tests.faults.matrix import Trial
-
-        return Trial(states.BY_NAME[self.state], conditions.BY_NAME[self.condition])
 
 
-#: Each but one is caught by a trial of the matrix; the sync of the ledger, which is SQLite's own, by strace
-#: (tests/faults/test_promise.py).
+#: Which trial catches each of them: PROOFS in tests/faults/matrix.py.
 MUTANTS = [
-    Mutant("no sync of files", Part.NODE, _no_file_sync, "after the answer", "power lost"),
-    Mutant("no sync of folders", Part.NODE, _no_folder_sync, "after the answer", "power lost"),
-    Mutant("no sweep", Part.NODE, _no_sweep, "after claim of an image", "nothing else"),
-    Mutant("no fencing", Part.DELIVERY, _no_fencing, "before handing over", "frozen beyond its lease"),
-    Mutant("no duplicate check", Part.NODE, _no_duplicate_check, "after the answer", "same instance twice"),
-    Mutant("answer before commit", Part.NODE, _early_answer, "before rename", "nothing else"),
-    Mutant(
-        "any answer is success",
-        Part.DELIVERY,
-        _blind_delivery,
-        "after claim of a delivery",
-        "PACS out of resources (0xA700)",
-    ),
+    Mutant("no sync of files", Part.NODE, _no_file_sync),
+    Mutant("no sync of folders", Part.NODE, _no_folder_sync),
+    Mutant("no sync of the ledger", Part.NODE, _no_ledger_sync),
+    Mutant("no sweep", Part.NODE, _no_sweep),
+    Mutant("no fencing", Part.DELIVERY, _no_fencing),
+    Mutant("no duplicate check", Part.NODE, _no_duplicate_check),
+    Mutant("answer before commit", Part.NODE, _early_answer),
+    Mutant("any answer is success", Part.DELIVERY, _blind_delivery),
 ]
-NO_LEDGER_SYNC = Mutant("no sync of the ledger", Part.NODE, _no_ledger_sync, "after the answer", "power lost")
 
-
-def remove(name: str) -> None:
-    """Remove the protection of that name from this process."""
-    (mutant,) = [each for each in (*MUTANTS, NO_LEDGER_SYNC) if each.name == name]
-    mutant.remove()
+BY_NAME = {mutant.name: mutant for mutant in MUTANTS}

@@ -4,6 +4,7 @@ import re
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -111,8 +112,10 @@ def _reply(handler: BaseHTTPRequestHandler, status: int, content: bytes, headers
     handler.send_response_only(status)
     for name, value in {**headers, "Content-Length": str(len(content))}.items():
         handler.send_header(name, value)
-    handler.end_headers()
-    handler.wfile.write(content)
+    # Who was killed meanwhile does not hear the answer.
+    with suppress(OSError):
+        handler.end_headers()
+        handler.wfile.write(content)
 
 
 def _objects(content: bytes) -> list[Dataset]:

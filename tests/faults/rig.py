@@ -7,22 +7,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import requests
 from pydicom import Dataset
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.activation import activate, register
 from node.presence import present_processes
+from tests.doctor.examining import ConfiguredOrthanc
 from tests.faults.disk import Disk
 from tests.faults.launcher import FOLDER, MUTANT, Orders
 from tests.faults.pacs import MisbehavingPacs
 from tests.faults.states import Part
 from tests.support.bundles import write_tiny_bundle
 from tests.support.live_node import LiveNode, orthanc_destination
-from tests.support.peers import Orthanc, Postgres, Redis
+from tests.support.peers import Postgres, Redis
 from tests.support.phantoms import write_phantom
 from tests.support.processes import Running, free_port
 
@@ -42,6 +44,16 @@ threads = 2
 _WORK = "backoff_seconds = 0.2\nbackoff_maximum_seconds = 0.5\n"
 #: Limits of a destination: a breaker that is tried again soon.
 _SOON = "probe_seconds = 0.3\ntimeout_seconds = 5\n"
+_COMMITS = """
+[[destinations]]
+name = "commits"
+kind = "dicom"
+host = "127.0.0.1"
+port = {port}
+ae_title = "PACS"
+commitment = true
+commitment_repeat_seconds = 1
+"""
 
 
 @dataclass(frozen=True)
@@ -49,7 +61,7 @@ class Servers:
     """What a node of one mode stands on; without PostgreSQL and Redis it is the embedded one."""
 
     mode: str
-    orthanc: Orthanc
+    orthanc: ConfiguredOrthanc
     postgres: Postgres | None = None
     redis: Redis | None = None
 
@@ -65,7 +77,10 @@ class _Node(LiveNode):
             destinations,
             _SETTINGS,
         )
-        self.settings.write_text(self.settings.read_text().replace("[work]\n", f"[work]\n{_WORK}"))
+        text = self.settings.read_text().replace("[work]\n", f"[work]\n{_WORK}")
+        # The PACS reports on storage commitment to our own port.
+        self.settings.write_text(text.replace('["TESTSCU"]', '["TESTSCU", "PACS"]'))
+        requests.put(f"{servers.orthanc.url}/modalities/node", json=["CHEXNODE", "127.0.0.1", self.port], timeout=10)
         #: The protection that a part lacks, by its name in tests/faults/mutants.py.
         self.mutants: dict[str, str] = {}
         self._faults = faults
@@ -86,7 +101,8 @@ class _Node(LiveNode):
 class Rig:
     """One node, its parts each running once; `close` it.
 
-    Its destinations: "pacs", the Orthanc behind `self.pacs`, and "archive", a folder that never fails.
+    Its destinations: "pacs", an Orthanc by STOW-RS behind `self.pacs`; "commits", the same one by C-STORE with storage
+    commitment; and "archive", a folder that never fails.
     """
 
     def __init__(self, folder: Path, servers: Servers) -> None:
@@ -100,7 +116,8 @@ class Rig:
         self.pacs = MisbehavingPacs(servers.orthanc.url, free_port())
         self._stack.callback(self.pacs.close)
         archive = f'[[destinations]]\nname = "archive"\nkind = "folder"\npath = "{folder / "archive"}"\n'
-        destinations = orthanc_destination(self.pacs.url) + _SOON + archive
+        commits = _COMMITS.format(port=servers.orthanc.dicom_port) + _SOON
+        destinations = orthanc_destination(self.pacs.url) + _SOON + commits + archive
         self.node = _Node(home, servers, destinations, folder)
         self._stack.callback(self.node.stop)
         bundle = register(self.node.ledger, home, write_tiny_bundle(folder / "tiny", "tiny", "1"))
@@ -112,7 +129,7 @@ class Rig:
 
     def start(self, *parts: Part) -> None:
         """Start parts, at once, and wait until they are there; as their supervisor, again when one does not come up."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         started = {part: self._launch(part) for part in parts}
         while started:
             for part, running in list(started.items()):
@@ -161,14 +178,9 @@ class Rig:
 
     def fill(self) -> None:
         """Use every byte of the home's file system."""
-        with (self.node.home / "ballast").open("wb") as stream:
-            for size in (1 << 20, 1 << 12, 1):
-                try:
-                    while True:
-                        stream.write(bytes(size))
-                        stream.flush()
-                except OSError:
-                    continue
+        with (self.node.home / "ballast").open("wb", buffering=0) as stream, suppress(OSError):
+            while True:
+                stream.write(bytes(1 << 16))
 
     def empty(self) -> None:
         (self.node.home / "ballast").unlink(missing_ok=True)

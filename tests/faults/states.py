@@ -41,11 +41,12 @@ class At:
 
 @dataclass(frozen=True)
 class Commit:
-    """Right before or right after the commit of a transaction that adds a row of `table` or marks one done."""
+    """Right before or right after the commit of a transaction that marks a row of `table` done, or adds one."""
 
     #: Name of the class in schemas.tables.
     table: str
     after: bool = False
+    adds: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class State:
     where: At | Commit
     #: Within a transaction: a part that is only frozen here holds the locks of the ledger, and everybody waits.
     locked: bool = field(default=False, kw_only=True)
+    #: Reached again and again whatever is sent: the order to die is given when something has come in.
+    by_itself: bool = field(default=False, kw_only=True)
 
 
 def _claimed(name: str) -> Callable[[Call], bool]:
@@ -86,8 +89,8 @@ STATES = [
     State("before sync", Part.NODE, At("os", "fsync", when=_of_the_store)),
     State("before rename", Part.NODE, At("os", "rename", when=_into_the_store)),
     State("after rename", Part.NODE, At("os", "rename", after=True, when=_into_the_store)),
-    State("before ledger commit", Part.NODE, Commit("Reception"), locked=True),
-    State("after ledger commit", Part.NODE, Commit("Reception", after=True)),
+    State("before ledger commit", Part.NODE, Commit("Reception", adds=True), locked=True),
+    State("after ledger commit", Part.NODE, Commit("Reception", after=True, adds=True)),
     State(
         "after the answer", Part.NODE, At("node.acceptor.connection:Connection", "write", after=True, when=_is_response)
     ),
@@ -95,7 +98,7 @@ STATES = [
     State("after publish", Part.NODE, At("celery:Celery", "send_task", after=True)),
     State("before release", Part.NODE, At("node.reception:ReceptionDesk", "close_studies")),
     State("after release", Part.NODE, At("node.reception:ReceptionDesk", "close_studies", after=True)),
-    State("in sweep", Part.NODE, At("node.leases", "give_up_abandoned", after=True), locked=True),
+    State("in sweep", Part.NODE, At("node.leases", "give_up_abandoned", after=True), locked=True, by_itself=True),
     # Inference and results.
     State("after claim of an image", Part.WORKER, At("node.leases", "claim", after=True, when=_claimed("Inference"))),
     State("in inference", Part.WORKER, At("workers.engine:Engine", "run")),
@@ -114,14 +117,33 @@ STATES = [
     State("before result commit", Part.WORKER, Commit("Result"), locked=True),
     State("after result commit", Part.WORKER, Commit("Result", after=True)),
     State("after claim of a picture", Part.WORKER, At("node.leases", "claim", after=True, when=_claimed("Picture"))),
+    State("before picture commit", Part.WORKER, Commit("Picture"), locked=True),
     # Delivery.
     State(
         "after claim of a delivery", Part.DELIVERY, At("node.leases", "claim", after=True, when=_claimed("Delivery"))
     ),
     State("before handing over", Part.DELIVERY, At("requests:Session", "send", when=_request("POST"))),
     State("after the PACS's answer", Part.DELIVERY, At("requests:Session", "send", after=True, when=_request("POST"))),
+    State("before C-STORE to the PACS", Part.DELIVERY, At("pynetdicom.association:Association", "send_c_store")),
+    State(
+        "after the PACS's C-STORE answer",
+        Part.DELIVERY,
+        At("pynetdicom.association:Association", "send_c_store", after=True),
+    ),
     State("before delivery commit", Part.DELIVERY, Commit("Delivery"), locked=True),
     State("after delivery commit", Part.DELIVERY, Commit("Delivery", after=True)),
+    # Storage commitment: asked for by the delivery worker, reported to the receiver.
+    State("before commitment request", Part.DELIVERY, At("pynetdicom.association:Association", "send_n_action")),
+    State(
+        "after commitment request", Part.DELIVERY, At("pynetdicom.association:Association", "send_n_action", after=True)
+    ),
+    State("in commitment report", Part.NODE, At("node.commitment.report", "record_report"), locked=True),
+    State(
+        "before commitment commit",
+        Part.NODE,
+        At("node.commitment.report", "record_report", after=True),
+        locked=True,
+    ),
 ]
 
 BY_NAME = {state.name: state for state in STATES}

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.faults.launcher import FOLDER, MUTANT
-from tests.faults.mutants import NO_LEDGER_SYNC
 from tests.support.live_node import LiveNode
 from tests.support.peers import require
 from tests.support.phantoms import write_phantom
@@ -74,4 +73,4 @@ def test_the_order_is_file_rename_folder_ledger_and_only_then_the_answer(node: L
 
 def test_a_ledger_that_does_not_sync_is_found_out(node: LiveNode, tmp_path: Path) -> None:
     with pytest.raises(BrokenPromise):
-        check_order(node, tmp_path, NO_LEDGER_SYNC.name)
+        check_order(node, tmp_path, "no sync of the ledger")

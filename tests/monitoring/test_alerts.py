@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from pydantic import SecretStr
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
@@ -16,7 +17,7 @@ from node.ledger import now
 from node.presence import present
 from schemas.change_tables import Contradiction, Quarantined
 from schemas.destination_tables import Breaker, DestinationState
-from schemas.settings import AlertSettings, Settings, StorageSettings
+from schemas.settings import AlertSettings, Settings, StorageSettings, StoreSettings
 from schemas.tables import (
     Commitment,
     Delivery,
@@ -129,6 +130,12 @@ def test_a_broker_that_does_not_answer_is_told(watched: Watched) -> None:
     assert AlertName.BROKER_DOWN not in watched.names()
     without = watched.settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"})
     assert AlertName.BROKER_DOWN in {each.name for each in examine(without).alerts}
+
+
+def test_an_object_store_of_another_host_that_does_not_answer_is_told(watched: Watched) -> None:
+    update = {"store_urls": ["http://127.0.0.1:1"], "store": StoreSettings(secret=SecretStr("s" * 32))}
+    alerts = examine(watched.settings.model_copy(update=update)).alerts
+    assert [each.subject for each in alerts if each.name == AlertName.STORE_DOWN] == ["127.0.0.1:1"]
 
 
 def test_a_disk_is_full_below_the_watermark(watched: Watched) -> None:

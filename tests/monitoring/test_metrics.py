@@ -150,6 +150,15 @@ def test_liveness_and_readiness_are_answered_to_anybody_and_say_which_part_is_mi
     assert "receiver_down" in answer.json()["stopped_by"]
 
 
+def test_the_page_shows_operators_the_alerts_and_what_to_do(watched: Watched) -> None:
+    here = browser(page(watched), "127.0.0.1", "localhost:8080")
+    checks = here.get("/checks").text
+    assert "no receiver runs: nothing is received" in checks
+    assert "Run chexnode up, or chexnode node" in checks
+    # On every page, how many there are.
+    assert re.search(r'class="alerts"[^>]*>\d+<span class="sr-only"> alerts', here.get("/").text)
+
+
 # -- rules and dashboard ----------------------------------------------------------------------------------------------
 
 

@@ -126,9 +126,9 @@ def test_what_a_clock_that_ran_ahead_has_left_is_pulled_back(ledger: Ledger) -> 
             row.due_at = now() + ahead
             row.lease_expires_at = now() + HOURS if state == WorkState.LEASED else None
             session.add(row)
-        ahead = now() + HOURS
-        session.add(Study(study_instance_uid="1.2", first_received_at=ahead, last_received_at=ahead, changed_at=ahead))
-        session.add(Process(role="worker", host="h", process_id=1, started_at=ahead, seen_at=ahead))
+        late = now() + HOURS
+        session.add(Study(study_instance_uid="1.2", first_received_at=late, last_received_at=late, changed_at=late))
+        session.add(Process(role="worker", host="h", process_id=1, started_at=late, seen_at=late))
 
     ledger.write(change)
     ledger.write(_list_ahead)

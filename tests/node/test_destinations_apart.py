@@ -49,8 +49,12 @@ def test_a_dead_destination_is_left_alone_then_probed_and_everything_follows_the
     for _ in range(4):
         add_result(ledger, objects, ["out"])
     worker = deliverer(ledger, objects, destination)
-    # Patient by then, since it waits a tenth of a second and more between two attempts.
-    wait_for("it is left alone", lambda: worker.deliver_due() or state_of(ledger, "out").breaker == Breaker.OPEN)
+
+    def left_alone() -> bool:
+        worker.deliver_due()
+        return state_of(ledger, "out").breaker == Breaker.OPEN
+
+    wait_for("it is left alone", left_alone)
     assert "out" in state_of(ledger, "out").error
     tried = sum(each.attempts for each in deliveries(ledger, "out"))
     worker.deliver_due()

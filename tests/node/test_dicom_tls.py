@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from node.association import NoAssociation, NoAssociationError
 from node.dicom_tls import ClientTls, server_context
 from node.ledger import Ledger
-from node.send import send_files
+from node.send import send_command, send_files
 from schemas.errors import SettingsError
 from schemas.settings import DicomTlsSettings
 from tests.node.receiving import CALLING, Service, served
@@ -121,3 +122,14 @@ def test_each_bad_file_is_named(pems: Pems, tmp_path: Path) -> None:
     for change, message in cases:
         with pytest.raises(SettingsError, match=message):
             server_context(good.model_copy(update=change))
+
+
+def test_the_command_speaks_it_too(service: Service, pems: Pems, path: Path) -> None:
+    to = ["--to", f"CHEXNODE@localhost:{service.dicom.tls.port}", "--as", CALLING]
+    files = ["--ca", pems.authority, "--certificate", pems.sender, "--key", pems.key(pems.sender)]
+    run = CliRunner().invoke(send_command, [str(path), *to, "--tls", *map(str, files)])
+    assert run.exit_code == 0, run.output
+    assert "1 accepted" in run.output
+    run = CliRunner().invoke(send_command, [str(path), *to, "--ca", str(pems.authority)])
+    assert run.exit_code == 2
+    assert "belong to --tls" in run.output

@@ -12,6 +12,8 @@ import uvicorn
 from pydantic import SecretStr, ValidationError
 
 from node.bundle_files import bundle_path, fetch_files, keep_files
+from node.doctor.store import store_subject
+from node.doctor.verdict import Judge, Status, Verdict
 from node.http_store import HttpObjectStore
 from node.object_store import FolderObjectStore
 from node.store_cache import FileCache
@@ -246,3 +248,15 @@ def test_other_hosts_are_served_by_https_or_on_a_network_that_somebody_trusts() 
     assert StoreSettings(host="0.0.0.0", tls_certificate=Path("a"), tls_key=Path("b"))
     with pytest.raises(ValidationError, match="no http"):
         Settings(store_urls=["node:8090"])
+
+
+def test_the_doctor_says_which_store_does_not_answer(host: Host, tmp_path: Path) -> None:
+    def verdicts(secret: str, *urls: str) -> dict[str, Verdict]:
+        settings = Settings(home=tmp_path, store_urls=list(urls), store=StoreSettings(secret=SecretStr(secret)))
+        return {each.name: each for each in store_subject(settings).examine(Judge())}
+
+    assert {each.status for each in verdicts(SECRET, host.url).values()} == {Status.OK}
+    away = verdicts(SECRET, host.url, "http://127.0.0.1:1")["store.others"]
+    assert away.status == Status.FAILED and "1 of 2" in away.found and "127.0.0.1:1" in away.found
+    assert "secret" in verdicts("f" * 64, host.url)["store.others"].to_do
+    assert verdicts("short", host.url)["store.secret"].status == Status.FAILED

@@ -25,8 +25,8 @@ from schemas.errors import NotReleasedError
 from schemas.settings import Settings
 from schemas.tables import Inference, Instance, Outcome, Reception, Result, Study, WorkState
 from tests.node.arrivals import commit_result, count, finish_inferences, plan, take
-from tests.node.test_rejection import write_note
 from tests.support.phantoms import write_phantom
+from tests.support.rejection_notes import write_note
 
 
 @pytest.fixture

@@ -52,12 +52,16 @@ def test_a_worker_receives_every_hint_also_after_the_broker_was_emptied(settings
             publisher.hint(ANALYSIS)
             wait_for("the hint arrives", lambda: seen.exists() and len(seen.read_text()) == number, 30)
 
+        def hinted_until_seen() -> bool:
+            publisher.hint(ANALYSIS)
+            return len(seen.read_text()) > 10
+
         for number in range(1, 11):
             arrives(number)
         assert publisher.waiting(ANALYSIS) == 0
         _empty(settings)
         # As the sweep does: what is published while the worker finds its queue again may be lost.
-        wait_for("hints arrive again", lambda: publisher.hint(ANALYSIS) or len(seen.read_text()) > 10, 30, every=0.2)
+        wait_for("hints arrive again", hinted_until_seen, 30, every=0.2)
     finally:
         worker.stop()
 

@@ -2,13 +2,10 @@
 
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pytest
-from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
-from highdicom.sr import CodedConcept
 from pydicom import Dataset, dcmread
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
 from sqlalchemy import select, update
 
 from node.ledger import Ledger, now
@@ -33,30 +30,8 @@ from schemas.tables import (
 from tests.node.arrivals import commit_result, count, deliver, finish_inferences, plan, take
 from tests.support.dicom_tools import dciodvfy_errors
 from tests.support.phantoms import write_phantom
+from tests.support.rejection_notes import write_note
 from workers.withdrawals import Withdrawals
-
-
-def write_note(
-    path: Path, named: list[Dataset], reason: RejectionReason, *, study: Dataset | None = None, **changes: Any
-) -> Dataset:
-    """A rejection note as a PACS writes it, in the study of what it names unless told otherwise."""
-    code = reason.code
-    note = KeyObjectSelectionDocument(
-        evidence=named,
-        content=KeyObjectSelection(CodedConcept(code.value, code.scheme, code.meaning), named),
-        series_instance_uid=generate_uid(prefix=None),
-        series_number=99,
-        sop_instance_uid=generate_uid(prefix=None),
-        instance_number=1,
-        manufacturer="A PACS",
-    )
-    note.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    if study is not None:
-        note.StudyInstanceUID = study.StudyInstanceUID
-    for keyword, value in changes.items():
-        setattr(note, keyword, value)
-    note.save_as(path, enforce_file_format=True)
-    return note
 
 
 @pytest.fixture

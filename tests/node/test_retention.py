@@ -31,8 +31,8 @@ from schemas.tables import (
     WorkState,
 )
 from tests.node.arrivals import commit_result, count, deliver, finish_inferences, plan, take
-from tests.node.test_rejection import write_note
 from tests.support.phantoms import write_phantom
+from tests.support.rejection_notes import write_note
 
 MONTH = timedelta(days=30).total_seconds()
 

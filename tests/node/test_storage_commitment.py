@@ -1,8 +1,10 @@
 """Storage commitment (PS3.4 annex J) with other people's software on the other side, in both roles."""
 
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,6 @@ from schemas.settings import (
     Destination,
     DicomDestination,
     DicomSettings,
-    DicomwebDestination,
     ResultObject,
     Settings,
     WorkSettings,
@@ -45,6 +46,7 @@ from tests.doctor.examining import orthanc as configured_orthanc
 from tests.node.deliverables import add_result, deliveries
 from tests.support.phantoms import write_phantom
 from tests.support.processes import Running, free_port, wait_for
+from tests.support.storage_scp import listens
 
 HURRY = WorkSettings(backoff_seconds=0.01, backoff_maximum_seconds=0.02)
 BOTH = [ResultObject.SEGMENTATION, ResultObject.REPORT]
@@ -90,24 +92,50 @@ def asked(port: int, **options: Any) -> DicomDestination:
     return DicomDestination.model_validate({**values, "timeout_seconds": 20, **options})
 
 
-@contextmanager
-def orthanc_that_calls(folder: Path, port: int, calling: str = "CHEXNODE") -> Iterator[ConfiguredOrthanc]:
-    """Orthanc reports on an association of its own, to the modality that it knows by that AE title."""
-    folder.mkdir()
-    with configured_orthanc(folder, DicomModalities={"node": [calling, "127.0.0.1", port]}) as pacs:
-        yield pacs
+@dataclass(frozen=True)
+class Archive:
+    """An Orthanc that stores and commits. It reports on associations of its own, to where it knows the asker."""
+
+    orthanc: ConfiguredOrthanc
+    #: Where it reports to CHEXNODE. To SILENT it reports where nobody listens; STRANGER it does not know.
+    node_port: int
+
+    @property
+    def dicom_port(self) -> int:
+        return self.orthanc.dicom_port
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # taken, and not listening
+        node_port = free_port()
+        modalities = {
+            "node": ["CHEXNODE", "127.0.0.1", node_port],
+            "silent": ["SILENT", "127.0.0.1", nobody.getsockname()[1]],
+            "sender": ["TESTSCU", "127.0.0.1", nobody.getsockname()[1]],
+        }
+        with configured_orthanc(tmp_path_factory.mktemp("archive"), DicomModalities=modalities) as pacs:
+            yield Archive(pacs, node_port)
+
+
+@pytest.fixture
+def sqlite_ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """Where it does not matter which database it is."""
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db")
+    upgrade(ledger)
+    yield ledger
+    ledger.close()
 
 
 def states(ledger: Ledger) -> list[str]:
     return [each.commitment for each in deliveries(ledger, "pacs")]
 
 
-def test_orthanc_commits_to_results_by_a_report_to_our_own_port(ledger: Ledger, tmp_path: Path) -> None:
-    port = free_port()
-    with (
-        orthanc_that_calls(tmp_path / "orthanc", port) as pacs,
-        node(ledger, tmp_path, asked(pacs.dicom_port), port=port) as node_,
-    ):
+def test_orthanc_commits_to_results_by_a_report_to_our_own_port(
+    ledger: Ledger, tmp_path: Path, archive: Archive
+) -> None:
+    with node(ledger, tmp_path, asked(archive.dicom_port), port=archive.node_port) as node_:
         add_result(ledger, node_.store, ["pacs"], BOTH)
         node_.deliver_until("both are committed to", lambda: states(ledger) == [Commitment.COMMITTED] * 2)
     assert all(each.state == DeliveryState.DONE for each in deliveries(ledger, "pacs"))
@@ -134,30 +162,29 @@ def test_what_the_destination_does_not_hold_is_sent_again_until_it_commits(ledge
     assert once.attempts < sent_again.attempts
 
 
-def test_a_request_without_a_report_is_repeated_and_given_up_in_the_end(ledger: Ledger, tmp_path: Path) -> None:
-    """Nobody listens where Orthanc would report to."""
-    with orthanc_that_calls(tmp_path / "orthanc", free_port()) as pacs:
-        destination = asked(pacs.dicom_port, commitment_repeat_seconds=0.01)
-        with node(ledger, tmp_path, destination) as node_:
-            add_result(ledger, node_.store, ["pacs"])
-            node_.deliver_until("it was asked twice", lambda: deliveries(ledger, "pacs")[0].commitment_attempts >= 2)
+def test_a_request_without_a_report_is_repeated_and_given_up_in_the_end(
+    sqlite_ledger: Ledger, tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.commitment.request._REPORT_SECONDS", 0.2)
+    ledger = sqlite_ledger
+    destination = asked(archive.dicom_port, calling_ae_title="SILENT", commitment_repeat_seconds=0.01)
+    with node(ledger, tmp_path, destination) as node_:
+        add_result(ledger, node_.store, ["pacs"])
+        node_.deliver_until("it was asked twice", lambda: deliveries(ledger, "pacs")[0].commitment_attempts >= 2)
     assert states(ledger) == [Commitment.REQUESTED]
-    ledger.write(
-        lambda session: session.execute(update(Delivery).values(finished_at=Delivery.finished_at - 10 * 86400))
-    )
+    long_ago = update(Delivery).values(finished_at=Delivery.finished_at - 10 * 86400)
+    ledger.write(lambda session: session.execute(long_ago))
     assert ledger.write(lambda session: give_up_commitment(session, destination)) == 1
     (delivery,) = deliveries(ledger, "pacs")
     assert (delivery.state, delivery.commitment) == (DeliveryState.DONE, Commitment.FAILED)
     assert "168 hours" in delivery.commitment_error
 
 
-def test_a_destination_without_storage_commitment_is_asked_again_later_and_has_the_result_all_the_same(
-    ledger: Ledger, tmp_path: Path
+def test_a_destination_that_does_not_take_the_request_is_asked_again_and_has_the_result_all_the_same(
+    sqlite_ledger: Ledger, tmp_path: Path, archive: Archive
 ) -> None:
-    folder = tmp_path / "orthanc"
-    folder.mkdir()
-    # Unknown to it: Orthanc refuses the N-ACTION of a modality that it has no address of.
-    with configured_orthanc(folder) as pacs, node(ledger, tmp_path, asked(pacs.dicom_port)) as node_:
+    ledger = sqlite_ledger
+    with node(ledger, tmp_path, asked(archive.dicom_port, calling_ae_title="STRANGER")) as node_:
         add_result(ledger, node_.store, ["pacs"])
         node_.deliver_until("the refusal is noted", lambda: bool(deliveries(ledger, "pacs")[0].commitment_error))
     (delivery,) = deliveries(ledger, "pacs")
@@ -204,7 +231,8 @@ def test_a_late_report_still_commits_and_a_late_failure_changes_nothing(
     assert (delivery.state, delivery.commitment) == (DeliveryState.DONE, Commitment.COMMITTED)
 
 
-def test_only_the_destination_that_was_asked_may_report(ledger: Ledger, tmp_path: Path) -> None:
+def test_only_the_destination_that_was_asked_may_report(sqlite_ledger: Ledger, tmp_path: Path) -> None:
+    ledger = sqlite_ledger
     with node(ledger, tmp_path, asked(1)) as node_:
         instance = requested(ledger, node_.store, "2.25.1")
         assert event_report(node_.settings.dicom.port, "MODALITY", "2.25.1", instance) == 0x0115
@@ -297,90 +325,82 @@ def modality(node_: Node, port: int) -> Iterator[Modality]:
         modality.stop()
 
 
-@pytest.mark.parametrize("kind", ["orthanc", "dicomweb", "dicom"])
+@pytest.mark.parametrize("kind", ["orthanc", "dicom"])
 def test_a_sender_is_committed_to_what_the_pacs_proves_to_hold_and_nothing_else(
-    kind: str, tmp_path: Path, modality_port: int
+    kind: str, sqlite_ledger: Ledger, tmp_path: Path, modality_port: int, archive: Archive
 ) -> None:
-    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db")
-    upgrade(ledger)
     held = write_phantom(tmp_path / "held.dcm", rows=300, columns=300)
     not_held = write_phantom(tmp_path / "not_held.dcm", study=held, rows=300, columns=300)
-    (tmp_path / "orthanc").mkdir()
-    modalities = {"node": ["CHEXNODE", "127.0.0.1", 1], "test": ["TESTSCU", "127.0.0.1", 1]}
-    with configured_orthanc(tmp_path / "orthanc", DicomModalities=modalities) as pacs:
-        destination: Destination = {
-            "orthanc": pacs.destination(),
-            "dicomweb": DicomwebDestination(name="pacs", url=f"{pacs.url}/dicom-web"),
-            "dicom": asked(pacs.dicom_port, commitment=False),
-        }[kind]
-        options = {
-            "storage_commitment": "pacs",
-            "storage_commitment_requestors": [f"MODALITY@127.0.0.1:{modality_port}"],
-        }
-        (sent,) = send_files([tmp_path / "held.dcm"], "127.0.0.1", pacs.dicom_port, "PACS", "TESTSCU")
-        assert sent.accepted
-        with (
-            node(ledger, tmp_path, destination, **options) as node_,
-            modality(node_, modality_port) as asking,
-        ):
-            paths = [tmp_path / "held.dcm", tmp_path / "not_held.dcm"]
-            both = send_files(paths, "127.0.0.1", node_.settings.dicom.port, "CHEXNODE", "MODALITY")
-            assert all(each.accepted for each in both)
-            unknown = ReferencedInstance(held.SOPClassUID, str(generate_uid(prefix=None)))
-            other_class = ReferencedInstance("1.2.840.10008.5.1.4.1.1.7", held.SOPInstanceUID)
-            named = [ReferencedInstance(each.SOPClassUID, each.SOPInstanceUID) for each in (held, not_held)]
-            assert asking.ask("2.25.1", *named, unknown) == 0x0000
-            responder = CommitmentResponder(ledger, node_.settings, patience_seconds=0.0)
-            responder.respond()
-            committed, failed = asking.report()
-            assert committed == {held.SOPInstanceUID}
-            assert failed == {not_held.SOPInstanceUID: 0x0112, unknown.sop_instance_uid: 0x0112}
-            assert asking.ask("2.25.2", other_class) == 0x0000
-            responder.respond()
-            assert asking.report() == (set(), {held.SOPInstanceUID: 0x0119})
-            with ledger.read() as session:
-                assert set(session.scalars(select(CommitmentInquiry.state))) == {WorkState.DONE}
-    ledger.close()
+    kinds: dict[str, Destination] = {
+        "orthanc": archive.orthanc.destination(),
+        "dicom": asked(archive.dicom_port, commitment=False),
+    }
+    send(archive.dicom_port, "PACS", "TESTSCU", tmp_path / "held.dcm")
+    options = proven_by_pacs(modality_port)
+    with node(sqlite_ledger, tmp_path, kinds[kind], **options) as node_, modality(node_, modality_port) as asking:
+        port = node_.settings.dicom.port
+        send(port, "CHEXNODE", "MODALITY", tmp_path / "held.dcm", tmp_path / "not_held.dcm")
+        unknown = ReferencedInstance(held.SOPClassUID, str(generate_uid(prefix=None)))
+        other_class = ReferencedInstance("1.2.840.10008.5.1.4.1.1.7", held.SOPInstanceUID)
+        named = [ReferencedInstance(each.SOPClassUID, each.SOPInstanceUID) for each in (held, not_held)]
+        assert asking.ask("2.25.1", *named, unknown) == 0x0000
+        responder = CommitmentResponder(sqlite_ledger, node_.settings, patience_seconds=0.0)
+        responder.respond()
+        committed, failed = asking.report()
+        assert committed == {held.SOPInstanceUID}
+        assert failed == {not_held.SOPInstanceUID: 0x0112, unknown.sop_instance_uid: 0x0112}
+        assert asking.ask("2.25.2", other_class) == 0x0000
+        responder.respond()
+        assert asking.report() == (set(), {held.SOPInstanceUID: 0x0119})
+    with sqlite_ledger.read() as session:
+        assert set(session.scalars(select(CommitmentInquiry.state))) == {WorkState.DONE}
 
 
 def test_a_request_outlives_the_node_and_waits_for_the_pacs_and_for_the_sender(
-    ledger: Ledger, tmp_path: Path, modality_port: int
+    ledger: Ledger, tmp_path: Path, modality_port: int, archive: Archive
 ) -> None:
     image = write_phantom(tmp_path / "image.dcm", rows=300, columns=300)
     instance = ReferencedInstance(image.SOPClassUID, image.SOPInstanceUID)
-    (tmp_path / "orthanc").mkdir()
-    with configured_orthanc(tmp_path / "orthanc", DicomModalities={"test": ["TESTSCU", "127.0.0.1", 1]}) as pacs:
-        options = {
-            "storage_commitment": "pacs",
-            "storage_commitment_requestors": [f"MODALITY@127.0.0.1:{modality_port}"],
-        }
-        with node(ledger, tmp_path, pacs.destination(), **options) as node_:
-            port = node_.settings.dicom.port
-            send_files([tmp_path / "image.dcm"], "127.0.0.1", port, "CHEXNODE", "MODALITY")
-            with modality(node_, modality_port) as asking:
-                assert asking.ask("2.25.1", instance) == 0x0000
-                # The response was lost, and it asks again.
-                assert asking.ask("2.25.1", instance) == 0x0000
-                assert asking.ask("2.25.1", instance, calling="PACS") == 0x0124
-        # Another process: what it knows it has from the ledger. The sender is away too.
-        responder = CommitmentResponder(ledger, node_.settings)
+    options = proven_by_pacs(modality_port)
+    with node(ledger, tmp_path, archive.orthanc.destination(), **options) as node_:
+        send(node_.settings.dicom.port, "CHEXNODE", "MODALITY", tmp_path / "image.dcm")
+        with modality(node_, modality_port) as asking:
+            assert asking.ask("2.25.1", instance) == 0x0000
+            # The response was lost, and it asks again.
+            assert asking.ask("2.25.1", instance) == 0x0000
+            assert asking.ask("2.25.1", instance, calling="PACS") == 0x0124
+    # Another process: what it knows it has from the ledger. The sender is away too.
+    responder = CommitmentResponder(ledger, node_.settings)
+
+    def noted(words: str) -> bool:
         responder.respond()
         with ledger.read() as session:
-            assert "does not hold all of it yet" in session.scalars(select(CommitmentInquiry.error)).one()
-        send_files([tmp_path / "image.dcm"], "127.0.0.1", pacs.dicom_port, "PACS", "TESTSCU")
+            return words in session.scalars(select(CommitmentInquiry.error)).one()
 
-        def noted() -> bool:
-            responder.respond()
-            with ledger.read() as session:
-                return "MODALITY" in session.scalars(select(CommitmentInquiry.error)).one()
-
-        wait_for("nobody takes the report", noted)
-        with modality(node_, modality_port) as asking:
-            responder.start()
-            assert asking.report() == ({image.SOPInstanceUID}, {})
-            responder.stop()
+    wait_for("the PACS was asked in vain", lambda: noted("does not hold all of it yet"))
+    send(archive.dicom_port, "PACS", "TESTSCU", tmp_path / "image.dcm")
+    wait_for("nobody takes the report", lambda: noted("MODALITY"))
+    with modality(node_, modality_port) as asking:
+        responder.start()
+        assert asking.report() == ({image.SOPInstanceUID}, {})
+        responder.stop()
 
 
-def test_storage_commitment_is_off_until_it_is_switched_on(ledger: Ledger, tmp_path: Path) -> None:
-    with node(ledger, tmp_path, asked(1, commitment=False)) as node_, modality(node_, free_port()) as asking:
+def proven_by_pacs(modality_port: int) -> dict[str, Any]:
+    return {
+        "storage_commitment": "pacs",
+        "storage_commitment_requestors": [f"MODALITY@127.0.0.1:{modality_port}"],
+    }
+
+
+def send(port: int, called: str, calling: str, *paths: Path) -> None:
+    sent = send_files(paths, "127.0.0.1", port, called, calling)
+    assert all(each.accepted for each in sent)
+
+
+def test_storage_commitment_is_off_until_it_is_switched_on(sqlite_ledger: Ledger, tmp_path: Path) -> None:
+    with (
+        node(sqlite_ledger, tmp_path, asked(1, commitment=False)) as node_,
+        modality(node_, free_port()) as asking,
+    ):
         assert asking.ask("2.25.1", ReferencedInstance("1.2", "1.2.3")) == -1

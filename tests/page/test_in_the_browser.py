@@ -274,6 +274,7 @@ def test_axe_finds_nothing_and_nothing_is_cut_off(
         "study": f"/studies/{department.flagged.StudyInstanceUID}",
         "nobody": "/?q=nobody",
         "checks": "/checks",
+        "quarantine": "/quarantine",
         "access": "/access",
     }
     context = chromium_browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)

@@ -1,6 +1,7 @@
 """Pictures of a node as its users run it: drawn by its worker, and again after a kill -9."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from node.object_store import FolderObjectStore
 from schemas.result import StudyResult
 from schemas.tables import Picture, Result, ResultImage, Study, WorkState
 from tests.conftest import Mode
-from tests.end_to_end.test_crash import start_dying
+from tests.faults.launcher import FOLDER, Action, Orders
+from tests.faults.states import BY_NAME
 from tests.pictures.synthetic import TARGETS, Drawn
 from tests.support.live_node import LiveNode
 from tests.support.phantoms import write_phantom
@@ -56,12 +58,14 @@ def assert_pictures_of(live: LiveNode, sent: Dataset) -> Picture:
     return picture
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before the pictures are drawn", "between drawing and commit"])
+@pytest.mark.parametrize("state", ["after claim of a picture", "before picture commit"])
 def test_a_worker_killed_over_its_pictures_leaves_the_report_and_draws_them_when_it_is_back(
-    node: LiveNode, tmp_path: Path, after: bool
+    node: LiveNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     node.start("node")
-    dying = start_dying(node, "worker", "workers.tasks:Tasks", "_draw", after=after)
+    monkeypatch.setenv(FOLDER, str(tmp_path / "faults"))
+    Orders(tmp_path / "faults" / "orders").give(BY_NAME[state], Action.KILL)
+    dying = node.launch([sys.executable, "-m", "tests.faults.launcher", "worker"], "dying-worker")
     sent = write_phantom(tmp_path / "a.dcm", seed=12, tube="malpositioned")
     (status,) = node.send(tmp_path / "a.dcm")
     assert status.status == 0

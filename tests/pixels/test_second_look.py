@@ -20,7 +20,7 @@ from workers.second_look import Crop, Detail, Looked, crop_for, detail_preproces
 HEAD = SecondLookHead(
     file="heads/second_look.safetensors",
     detail_size=1024,
-    crop=320,
+    crop=384,
     stride=4,
     channels=[Segment.ENDOTRACHEAL_TUBE, Landmark.ENDOTRACHEAL_TUBE_TIP, Landmark.CARINA],
 )
@@ -62,27 +62,15 @@ def test_a_point_of_a_crop_comes_back_to_the_image_exactly(
     np.testing.assert_allclose(detail.to_image(crop.to_detail(seen)), image, atol=1e-6)
 
 
-@given(_POINTS, _POINTS)
-def test_tip_and_carina_are_both_in_the_crop_or_it_is_not_made(
-    tip: NDArray[np.float64], carina: NDArray[np.float64]
-) -> None:
-    crop = Crop.around(tip, carina, HEAD)
-    if np.abs(tip - carina).max() > 0.9 * HEAD.crop:
-        assert crop is None
-        return
-    assert crop is not None and 0 <= crop.left <= 1024 - 320 and 0 <= crop.top <= 1024 - 320
-    points = crop.from_detail(np.array([tip, carina]))
-    assert points.min() >= -0.5 and points.max() <= HEAD.crop + 0.5
-
-
-def test_where_one_of_them_is_missing_the_crop_has_room_for_it() -> None:
-    point = np.array([500.0, 500.0])
-    below, above = Crop.around(point, None, HEAD), Crop.around(None, point, HEAD)
-    # 5 cm of 0.4 mm below a tip, and as much above a carina.
-    assert below is not None and above is not None
-    assert below.top < 500 < 500 + 125 < below.top + below.side - 20
-    assert above.top + 20 < 500 - 125 < 500 < above.top + above.side
-    assert Crop.around(None, None, HEAD) is None
+@given(_POINTS)
+def test_the_crop_shows_the_carina_and_most_of_it_what_lies_above(carina: NDArray[np.float64]) -> None:
+    crop = Crop.above(carina, HEAD)
+    assert 0 <= crop.left <= 1024 - 384 and 0 <= crop.top <= 1024 - 384
+    x, y = crop.from_detail(carina[None])[0]
+    assert -0.5 <= x <= 384.5 and -0.5 <= y <= 384.5
+    if 320 < carina[1] < 940 and 200 < carina[0] < 824:
+        # A film of 400 mm: 12 cm above it, 3 cm below.
+        assert x == pytest.approx(192, abs=1) and y == pytest.approx(0.8 * 384, abs=1)
 
 
 def test_a_crop_shows_the_films_own_pixels_where_it_says() -> None:
@@ -102,21 +90,24 @@ def test_a_crop_shows_the_films_own_pixels_where_it_says() -> None:
 
 
 @pytest.mark.parametrize("fit", Fit)
-def test_the_second_look_is_directed_between_what_the_first_one_located(fit: Fit) -> None:
+@pytest.mark.parametrize("tip", [(120.0, 130.0), None])
+def test_the_second_look_is_directed_above_the_carina_wherever_the_first_one_sees_a_tip(
+    fit: Fit, tip: tuple[float, float] | None
+) -> None:
     bundle = manifest()
     bundle = bundle.model_copy(update={"preprocessing": bundle.preprocessing.model_copy(update={"fit": fit})})
     detail = detail_of(300, 260, Area(0, 10, 240, 300), bundle)
     first = first_placement(bundle, detail.placement)
-    points = np.array([[120.0, 130.0], [128.0, 150.0]])
-    (tip, carina) = first.to_model(points)
+    carina = np.array([128.0, 150.0])
     dense = np.full((len(bundle.channels), 16, 16), -8.0, np.float32)
-    dense[bundle.channels.index(Landmark.ENDOTRACHEAL_TUBE_TIP)] = heat(tip[0], tip[1])
-    dense[bundle.channels.index(Landmark.CARINA)] = heat(carina[0], carina[1])
+    dense[bundle.channels.index(Landmark.CARINA)] = heat(*first.to_model(carina[None])[0])
+    if tip is not None:
+        dense[bundle.channels.index(Landmark.ENDOTRACHEAL_TUBE_TIP)] = heat(*first.to_model(np.array([tip]))[0])
     crop = crop_for(dense, bundle, detail.placement)
     assert crop is not None
-    middle = detail.placement.to_image(crop.to_detail(np.array([[crop.side / 2, crop.side / 2]])))[0]
+    seen = detail.placement.to_image(crop.to_detail(np.array([[crop.side / 2, 0.8 * crop.side]])))[0]
     # Two cells of 4 model pixels at most.
-    assert np.abs(middle - points.mean(axis=0)).max() < 8 * 300 / 64
+    assert np.abs(seen - carina).max() < 8 * 300 / 64
 
 
 def test_nothing_that_is_beside_the_image_or_no_number_is_looked_at() -> None:

@@ -21,9 +21,9 @@ class Storescp:
         folder.mkdir()
         self.folder = folder
         self.port = free_port()
-        command = [require("storescp"), "-v", "+B", "-od", folder, "-aet", "PACS", *options, str(self.port)]
+        command = [require("storescp"), "-v", "+B", "-od", str(folder), "-aet", "PACS", *options, str(self.port)]
         self._running = Running(command, folder.with_suffix(".log"))
-        wait_for("storescp listens", lambda: _listens(self.port))
+        wait_for("storescp listens", lambda: listens(self.port))
 
     @property
     def said(self) -> str:
@@ -70,6 +70,7 @@ def status(code: int, comment: str = "") -> Dataset:
     return answer
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody listens there."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -77,6 +77,8 @@ def test_what_is_known_is_printed_beside_baseline_and_reason_also_when_a_run_fai
     assert "0.950 (0.940 to 0.960) 500" in text and "0.960, 0.014" in text
     assert "test patients of kermany" in text and "0.800" in text
     assert "teach no class" in text and "something else" not in text
+    # The whole comes last, though it is made first.
+    assert text.index("radiographs ") < text.index("both ")
 
 
 def test_results_are_kept_whole_and_drawn(tmp_path: Path) -> None:

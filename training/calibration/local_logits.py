@@ -15,9 +15,11 @@ from schemas.preprocessing import Preprocessing
 from schemas.settings import WorkerSettings
 from training.calibration.device_courses import course_scores, traced_devices
 from training.calibration.local_images import Placed, read_placed
+from training.evaluation.seeing import second_looks
 from workers.bundle import LoadedBundle, normalise
 from workers.devices import available_cores, choose_devices
 from workers.processes import Processes
+from workers.second_look import detail_preprocessing
 
 _BATCH = 8
 
@@ -48,6 +50,7 @@ def local_logits(bundle: LoadedBundle, paths: list[Path], settings: WorkerSettin
     """
     device = torch.device(choose_devices(settings.device)[0])
     network, preprocessing = bundle.network.to(device), bundle.manifest.preprocessing
+    finer = detail_preprocessing(bundle.manifest)
     processes = Processes(min(2, available_cores()), settings.process_deadline_seconds, warm_up=False)
     task = progress.add_task("Reading images", total=len(paths))
     found: list[NDArray[np.float64]] = []
@@ -58,7 +61,7 @@ def local_logits(bundle: LoadedBundle, paths: list[Path], settings: WorkerSettin
         with ThreadPoolExecutor(min(2, available_cores())) as pool:
             for start in range(0, len(paths), _BATCH):
                 part = paths[start : start + _BATCH]
-                seen = list(pool.map(partial(_read, processes, preprocessing), part))
+                seen = list(pool.map(partial(_read, processes, preprocessing, finer), part))
                 placed = [(start + row, each) for row, each in enumerate(seen) if not isinstance(each, Unread)]
                 unread += [each for each in seen if isinstance(each, Unread)]
                 if placed:
@@ -66,8 +69,10 @@ def local_logits(bundle: LoadedBundle, paths: list[Path], settings: WorkerSettin
                         images = torch.from_numpy(np.stack([each.image for _, each in placed])).to(device)
                         output = network(normalise(images, preprocessing))
                     found.append(_finite(output.logits.double().cpu().numpy(), bundle))
+                    dense, details = output.dense.cpu(), [each.detail for _, each in placed]
+                    closers = second_looks(network, bundle.manifest, dense.numpy(), details)
                     placements = [each.placement for _, each in placed]
-                    for target, scores in course_scores(output.dense, placements, bundle.manifest).items():
+                    for target, scores in course_scores(dense, placements, closers, bundle.manifest).items():
                         courses[target] += scores
                     rows += [row for row, _ in placed]
                 progress.advance(task, len(part))
@@ -79,9 +84,11 @@ def local_logits(bundle: LoadedBundle, paths: list[Path], settings: WorkerSettin
     return LocalLogits(logits, np.array(rows, np.int64), unread, traced)
 
 
-def _read(processes: Processes, preprocessing: Preprocessing, path: Path) -> Placed | Unread:
+def _read(
+    processes: Processes, preprocessing: Preprocessing, finer: Preprocessing | None, path: Path
+) -> Placed | Unread:
     try:
-        return processes.call(read_placed, path, preprocessing)
+        return processes.call(read_placed, path, preprocessing, finer)
     except ChexnodeError as error:
         return Unread(path, str(error))
 

@@ -44,7 +44,7 @@ class Question:
             for each in radiographs
             if self.target in each.sample.labels
             and (self.view is None or each.sample.view == self.view)
-            and (not self.lungs_only or each.lungs is not None)
+            and (not self.lungs_only or each.lungs)
         ]
 
     def truth(self, radiographs: Sequence[Radiograph]) -> Column:
@@ -64,11 +64,16 @@ def answer(
     patients = np.array([each.sample.patient for each in asked])
 
     def said(learned_rows: Column, asked_rows: Column, penalty: float) -> Column:
+        """The mean score of the pictures of each film, of rows float64 [films, pictures, numbers]."""
+        count = learned_rows.shape[1]
         probe: Pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=2000))
-        scores: Column = probe.fit(learned_rows, known).decision_function(asked_rows)
+        # All pictures of a film together are one case.
+        weights = np.full(len(known) * count, 1 / count)
+        probe.fit(_flat(learned_rows), np.repeat(known, count), logisticregression__sample_weight=weights)
+        scores: Column = probe.decision_function(_flat(asked_rows)).reshape(len(truth), -1).mean(axis=1)
         return scores
 
-    pictures, beside = ([_picture(question, each) for each in part] for part in (learned, asked))
+    pictures, beside = ([_pictures(question, each) for each in part] for part in (learned, asked))
     features = said(_features(bundle, pictures), _features(bundle, beside), _FEATURES)
     thumbnails = said(_thumbnails(pictures), _thumbnails(beside), _THUMBNAILS)
     sizes = said(_sizes(learned), _sizes(asked), _SIZES)
@@ -94,28 +99,30 @@ def answer(
     ]
 
 
-def _picture(question: Question, radiograph: Radiograph) -> Picture:
-    if not question.lungs_only:
-        return radiograph.whole
-    assert radiograph.lungs is not None
-    return radiograph.lungs
+def _pictures(question: Question, radiograph: Radiograph) -> Sequence[Picture]:
+    """As many of each radiograph."""
+    return radiograph.lungs if question.lungs_only else [radiograph.whole]
 
 
-def _features(bundle: LoadedBundle, pictures: Sequence[Picture]) -> Column:
-    """Class tokens and mean patch tokens of the last blocks, and the logits; float64 [n, features]."""
+def _features(bundle: LoadedBundle, films: Sequence[Sequence[Picture]]) -> Column:
+    """Class tokens and mean patch tokens of the last blocks, and the logits; float64 [films, pictures, features]."""
     rows = []
-    for picture in pictures:
+    for pictures in films:
+        placed = np.stack([each.placed for each in pictures])
         with torch.inference_mode():
-            given = bundle.network.backbone(normalised(picture.placed[None], bundle.manifest.preprocessing))
+            given = bundle.network.backbone(normalised(placed, bundle.manifest.preprocessing))
             logits = bundle.network.heads(given).logits
-        parts = [given.cls[-1], given.patches[-1].mean(dim=1), logits]
-        rows.append(np.concatenate([part[0].double().numpy() for part in parts]))
+        rows.append(torch.cat([given.cls[-1], given.patches[-1].mean(dim=1), logits], dim=1).double().numpy())
     return np.stack(rows)
 
 
-def _thumbnails(pictures: Sequence[Picture]) -> Column:
-    return np.stack([each.thumbnail for each in pictures])
+def _thumbnails(films: Sequence[Sequence[Picture]]) -> Column:
+    return np.stack([[each.thumbnail for each in pictures] for pictures in films])
 
 
 def _sizes(radiographs: Sequence[Radiograph]) -> Column:
-    return np.array([[each.rows, each.columns, each.rows / each.columns] for each in radiographs], np.float64)
+    return np.array([[[each.rows, each.columns, each.rows / each.columns]] for each in radiographs], np.float64)
+
+
+def _flat(rows: Column) -> Column:
+    return rows.reshape(-1, rows.shape[-1])

@@ -1,6 +1,7 @@
 """A radiograph of a patient as the evaluation sees it: whole, and its lungs alone. Called by radiographs.py."""
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,8 @@ _MARGIN = 0.05
 #: Of its sides, up to so much is cut off.
 _MOST_CUT = 0.1
 _CROP_SIDE = 512
+#: Of each film: what a single one happens to cut off moves an AUROC of fifty films by 0.1.
+_CROPS = 4
 
 Grey = NDArray[np.float32]
 
@@ -46,8 +49,8 @@ class Radiograph:
     rows: int
     columns: int
     whole: Picture
-    #: A square crop of the lung box; None where it was not asked for, or no lung was found.
-    lungs: Picture | None
+    #: Square crops of the lung box; none where they were not asked for, or no lung was found.
+    lungs: Sequence[Picture]
     #: bool [OUTLINE_SIDE, OUTLINE_SIDE], the lungs as somebody drew them; None where nobody did.
     outline: NDArray[np.bool_] | None
 
@@ -55,14 +58,14 @@ class Radiograph:
 def read_radiograph(sample: Sample, image: Grey, bundle: LoadedBundle, *, crop_lungs: bool) -> Radiograph:
     """The `sample` whose image, float32 [rows, columns], this is."""
     drawn = sample.masks["lungs"].read(*image.shape) if "lungs" in sample.masks else None
-    lungs = None
+    lungs: list[Picture] = []
     if crop_lungs:
         outlined = _found(bundle, image) if drawn is None else drawn
         box = None if outlined is None else _box(outlined)
         if box is not None:
-            # The same crop of a film, whatever else is evaluated.
+            # The same crops of a film, whatever else is evaluated.
             rng = np.random.default_rng(zlib.crc32(f"{sample.source}/{sample.key}".encode()))
-            lungs = _picture(_square(image, box, rng), bundle)
+            lungs = [_picture(_square(image, box, rng), bundle) for _ in range(_CROPS)]
     rows, columns = image.shape
     outline = None if drawn is None else shrunk(drawn, OUTLINE_SIDE) > 0.5
     return Radiograph(sample, rows, columns, _picture(image, bundle), lungs, outline)

@@ -37,8 +37,8 @@ _QUESTIONS: Mapping[str, tuple[Question, ...]] = {
     # Among AP films alone: the view half gives a tube away.
     "covid-chestxray": (Question("tube among AP films", "endotracheal_tube.presence", view="AP"),),
 }
-#: Fewer cases of either kind, learned from or tested on, give no figure.
-_LEAST = 10
+#: Fewer cases of either kind, learned from or tested on, give no figure; of a few, intervals say how few they are.
+_LEAST = 5
 _NO_SPACING = Spacing(0.0, 0.0, DistanceBasis.NONE)
 
 

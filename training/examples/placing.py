@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from schemas.codes import Finding, Landmark, Segment
 from schemas.preprocessing import Preprocessing
 from schemas.result import Point
-from training.examples.store import COURSE_POINTS, DETAIL_CROP, Examples
+from training.examples.store import ABOVE_CARINA, COURSE_POINTS, CROP, DETAIL_CROP, Examples
 from training.examples.targets import (
     COURSES,
     DEVICES,
@@ -27,8 +27,6 @@ from training.phantom.truth import DeviceKind, DeviceTruth, Phantom, View
 from workers.bars import area_without_bars
 from workers.placement import Placement
 
-#: So many pixels above a carina without a tube `workers.second_look` centres its crop: a fifth of its side of 320.
-_ABOVE_CARINA = 64
 _STORED_LEVELS = 4095
 BITS: tuple[Segment | Finding, ...] = (*REGIONS, *PLACED_FINDINGS)
 
@@ -132,11 +130,11 @@ def write_example(
         examples.landmarks[index, LANDMARKS.index(Landmark.CARINA)] = placement.to_model(
             np.array([[truth.carina.x, truth.carina.y]])
         )[0]
-        _write_detail(examples, index, image, truth, placement, detail_size)
+        _write_detail(examples, index, image, truth.carina, placement, detail_size)
 
 
 def _write_detail(
-    examples: Examples, index: int, image: NDArray[np.float32], truth: Truth, placement: Placement, detail_size: int
+    examples: Examples, index: int, image: NDArray[np.float32], carina: Point, placement: Placement, detail_size: int
 ) -> None:
     closer = Placement.of(
         placement.rows,
@@ -144,15 +142,8 @@ def _write_detail(
         placement.preprocessing.model_copy(update={"size": detail_size}),
         placement.area,
     )
-    assert truth.carina is not None
-    ends = [truth.carina]
-    tube = truth.courses.get(Segment.ENDOTRACHEAL_TUBE)
-    if tube is not None and tube.tip is not None:
-        ends.append(tube.tip)
-    middle = closer.to_model(np.array([[end.x, end.y] for end in ends])).mean(axis=0)
-    if len(ends) == 1:
-        # Where a tip would be: the second look is directed there when only a carina is located.
-        middle[1] -= _ABOVE_CARINA
+    # Where the second look is directed (workers/second_look.py).
+    middle = closer.to_model(np.array([[carina.x, carina.y]]))[0] - [0, (ABOVE_CARINA - 0.5) * CROP]
     left, top = np.clip(np.round(middle - DETAIL_CROP / 2), 0, detail_size - DETAIL_CROP).astype(int).tolist()
     whole = closer.apply(image)
     examples.details[index] = _eight_bit(whole[top : top + DETAIL_CROP, left : left + DETAIL_CROP])

@@ -15,8 +15,10 @@ from training.examples.targets import COURSES, LANDMARKS, TARGETS
 
 #: Points of a course; of a stomach tube at 384 pixels they lie less than a cell of the dense head apart.
 COURSE_POINTS = 128
-#: Side of the kept crop for the second look: wide enough for its own crop of 320, jittered and turned.
-DETAIL_CROP = 512
+#: The second look's crop: its side in pixels of the detail image, and how much of its height lies above the carina.
+CROP, ABOVE_CARINA = 384, 0.8
+#: Side of what is kept for it, with the same centre: wide enough for the crop, jittered and turned.
+DETAIL_CROP = 576
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,7 @@ class Examples:
     landmarks: NDArray[np.float32]
     #: bool [N]
     carina_known: NDArray[np.bool_]
-    #: uint8 [N, DETAIL_CROP, DETAIL_CROP] of the image placed at the size of the second look, around tip and carina.
+    #: uint8 [N, DETAIL_CROP, DETAIL_CROP] of the image placed at the size of the second look, around its crop.
     details: NDArray[np.uint8]
     #: float32 [N, 4]: x and y scale, x and y offset from model pixels to pixels of `details`; NaN: there is none.
     to_detail: NDArray[np.float32]

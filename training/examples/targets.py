@@ -69,12 +69,9 @@ COURSES: tuple[Segment, ...] = (
 )
 #: Channels of the dense head, in the manifest's order.
 CHANNELS: tuple[Segment | Landmark, ...] = (*REGIONS, *COURSES, *LANDMARKS)
-#: Channels of the second look: course, tip and carina of the endotracheal tube.
-CLOSER_CHANNELS: tuple[Segment | Landmark, ...] = (
-    Segment.ENDOTRACHEAL_TUBE,
-    Landmark.ENDOTRACHEAL_TUBE_TIP,
-    Landmark.CARINA,
-)
+#: Channels of the second look: course, tip and carina of the endotracheal tube; the other courses so that it learns
+#: to tell them from it.
+CLOSER_CHANNELS: tuple[Segment | Landmark, ...] = (*COURSES, Landmark.ENDOTRACHEAL_TUBE_TIP, Landmark.CARINA)
 
 
 def phantom_classes(phantom: Phantom) -> dict[str, float]:

@@ -30,8 +30,8 @@ _CARINA = len(LANDMARKS) - 1
 _TURN_DEGREES = 12.0
 _SCALE = 0.15
 _SHIFT = 0.12
-#: Of a crop's side, as far as the first look's tip and carina may be off.
-_CROP_JITTER = 0.25
+#: Of a crop's side, as far as the first look's carina may be off.
+_CROP_JITTER = 0.1
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def first_batch(examples: Examples, preprocessing: Preprocessing, generator: tor
 def closer_batch(
     examples: Examples, preprocessing: Preprocessing, crop: int, stride: int, generator: torch.Generator
 ) -> CloserBatch:
-    """Crops around tip and carina, jittered by up to a quarter of their side, changed like whole films.
+    """Crops where the second look is directed, jittered by up to a tenth of their side, changed like whole films.
 
     Parameters
     ----------
@@ -125,15 +125,18 @@ def closer_batch(
     # From model pixels to those that are kept, then to the crop's.
     move = _Affine.of(theta, DETAIL_CROP, crop)
     tube = COURSES.index(Segment.ENDOTRACHEAL_TUBE)
-    course = move.points(torch.from_numpy(examples.courses[:, tube]) * scale[:, None] + offset[:, None])
-    radius = torch.from_numpy(examples.radii[:, [tube]]) * scale[:, :1] * move.scale[:, None]
+    points = torch.from_numpy(examples.courses).flatten(1, 2) * scale[:, None] + offset[:, None]
+    courses = move.points(points).reshape(examples.courses.shape)
+    # In so fine pixels the points of a long line lie so far apart that a thin one would be dots.
+    apart = torch.linalg.vector_norm(courses.diff(dim=2), dim=3).median(dim=2).values
+    radii = torch.maximum(torch.from_numpy(examples.radii) * scale[:, :1] * move.scale[:, None], 0.6 * apart)
     landmarks = torch.from_numpy(examples.landmarks[:, [tube, _CARINA]])
-    points = move.points(landmarks * scale[:, None] + offset[:, None])
+    ends = move.points(landmarks * scale[:, None] + offset[:, None])
     cells = crop // stride
     known = torch.from_numpy(
-        np.column_stack([examples.courses_known[:, tube], examples.tips_known[:, tube], examples.carina_known])
+        np.column_stack([examples.courses_known, examples.tips_known[:, tube], examples.carina_known])
     )
-    dense = torch.cat([course_maps(course[:, None], radius, stride, cells), heat_maps(points, stride, cells)], dim=1)
+    dense = torch.cat([course_maps(courses, radii, stride, cells), heat_maps(ends, stride, cells)], dim=1)
     return CloserBatch(normalise(seen[:, 0], preprocessing), _known_maps(dense, known))
 
 

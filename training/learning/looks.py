@@ -80,7 +80,7 @@ def fit_second_look(
     progress: Progress,
     checkpoint: Path | None = None,
 ) -> list[CurvePoint]:
-    """Train the second look in place, from crops around tip and carina alone; as `fit_first_look`.
+    """Train the second look in place, from crops above the carina alone; as `fit_first_look`.
 
     Raises BundleError for a manifest without one, or with other channels than `CLOSER_CHANNELS`.
     """

@@ -81,11 +81,15 @@ def token_loss(logits: Tensor, batch: FirstBatch) -> Tensor:
 
 
 def closer_loss(dense: Tensor, batch: CloserBatch) -> dict[str, Tensor]:
-    """The parts of the second look's loss: "course", "landmarks"; `dense` are its logits, in CLOSER_CHANNELS' order."""
-    dense = dense.float()
+    """The parts of the second look's loss, see `CLOSER_CHANNELS`; `dense` are its logits.
+
+    "tube" is the course of the endotracheal tube, "courses" are the other ones, "landmarks" are tip and carina.
+    """
+    dense, courses = dense.float(), len(COURSES)
     return {
-        "course": _mask_loss(dense[:, :1], batch.dense[:, :1], 2.0),
-        "landmarks": 2 * _heat_loss(dense[:, 1:], batch.dense[:, 1:]),
+        "tube": _mask_loss(dense[:, :1], batch.dense[:, :1], 2.0),
+        "courses": 0.5 * _mask_loss(dense[:, 1:courses], batch.dense[:, 1:courses], 2.0),
+        "landmarks": 2 * _heat_loss(dense[:, courses:], batch.dense[:, courses:]),
     }
 
 

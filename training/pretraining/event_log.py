@@ -1,5 +1,6 @@
 """Curves for TensorBoard: `tensorboard --logdir FOLDER` reads them while a training writes. Called by trainer.py."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -23,8 +24,10 @@ class EventLog:
         self._writer.close()
 
     def write(self, step: int, group: str, values: Mapping[str, float]) -> None:
-        """Each value as group/name."""
+        """Each value as group/name; what is not known (NaN) is not drawn."""
         for name, value in values.items():
+            if not math.isfinite(value):
+                continue
             self._writer.add_scalar(f"{group}/{name}", value, step)
 
     def flush(self) -> None:

@@ -71,11 +71,13 @@ def pretrain(recipe: PretrainingRecipe, images: Images, out: Path, machine: Mach
         identity = _identity(recipe, stage, images.learned)
         if not trained.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            torch.manual_seed(recipe.seed)
+            # Each stage draws anew.
+            seed = recipe.seed + 1_000_003 * number
+            torch.manual_seed(seed)
             method = recipe.create(stage)
             if before is not None:
                 carried_over(before.method, method, stage.positions)
-            _Training(recipe, stage, images, method, folder, machine, progress, identity).run()
+            _Training(recipe, stage, images, method, folder, machine, progress, identity, seed).run()
         # The file is there when everybody goes on.
         machine.among.meet()
         before = read_trained(trained)
@@ -97,8 +99,9 @@ class _Training:
         machine: Machine,
         progress: Progress,
         identity: str,
+        seed: int,
     ) -> None:
-        self._recipe, self._stage, self._store = recipe, stage, images.learned
+        self._recipe, self._stage, self._store, self._seed = recipe, stage, images.learned, seed
         self._folder, self._machine, self._progress, self._identity = folder, machine, progress, identity
         self._among = machine.among
         parts = self._among.count * machine.accumulate
@@ -181,7 +184,7 @@ class _Training:
         return said
 
     def _loss(self, moment: Moment, number: int, images: Tensor) -> Any:
-        seed, step = self._recipe.seed, moment.step
+        seed, step = self._seed, moment.step
         start = self._place(number)
         draws = Draws(seed, step, range(start, start + len(images)))
         # Dropped paths and shuffles draw from the global generators.
@@ -210,7 +213,7 @@ class _Training:
                 yield step, batch
 
     def _read(self, step: int) -> list[Tensor]:
-        rows = rows_of_step(step, self._stage.batch, len(self._store), self._recipe.seed)
+        rows = rows_of_step(step, self._stage.batch, len(self._store), self._seed)
         parts = []
         for number in range(self._machine.accumulate):
             start = self._place(number)

@@ -60,20 +60,16 @@ class View(BaseModel):
 
     def of(self, images: Tensor, size: int, draws: Draws) -> Tensor:
         """One view of each image: float32 [B, 1, size, size] in 0..1 of float32 [B, 1, H, W] in 0..1."""
-        drawn = draws.uniform(_DRAWS)
+        # What is drawn stays on the CPU, where it decides what is computed: a GPU is never waited for.
+        u = draws.uniform(_DRAWS).unbind(dim=1)
         noise = draws.normal(size, size) if self.noise else None
-        u = drawn.to(images.device).unbind(dim=1)
         seen = self._placed(images, size, u[:12])
-        seen = _where(u[12] < self.jitter, seen, lambda x: self._jittered(x, u[13], u[14]))
-        seen = _where(u[15] < self.blur, seen, lambda x: _blurred(x, _between(u[16], self.blur_sigma)))
-        if self.sharpen:
-            by = self.sharpened_by * u[18][:, None, None, None]
-            seen = _where(u[17] < self.sharpen, seen, lambda x: x + by * _edges(x))
+        seen = _changed(seen, u[12] < self.jitter, self._jittered, u[13], u[14])
+        seen = _changed(seen, u[15] < self.blur, _blurred, _between(u[16], self.blur_sigma))
+        seen = _changed(seen, u[17] < self.sharpen, _sharpened, self.sharpened_by * u[18])
         if noise is not None:
-            added = self.noise_std * noise.to(images.device)[:, None]
-            spoilt = torch.where((u[19] < 0.5)[:, None, None, None], seen + added, seen * (1 + added))
-            seen = torch.where((u[20] < self.noise)[:, None, None, None], spoilt, seen)
-        seen = _where(u[21] < self.solarize, seen, lambda x: torch.where(x >= 0.5, 1 - x, x))
+            seen = _changed(seen, u[19] < self.noise, _noisy, self.noise_std * noise, u[20])
+        seen = _changed(seen, u[21] < self.solarize, _solarized)
         return seen.clamp(0, 1)
 
     @staticmethod
@@ -92,12 +88,14 @@ class View(BaseModel):
         # Of a picture halved so often that a step of the view is about one of its pixels: nothing is skipped.
         levels = torch.log2(shrink).round().clamp(min=0, max=math.log2(images.shape[-1] / 8)).int()
         for level in torch.unique(levels).tolist():
-            chosen = levels == level
-            reduced = F.avg_pool2d(images[chosen], 2**level) if level else images[chosen]
-            grid = F.affine_grid(theta[chosen], [len(reduced), 1, size, size], align_corners=False)
+            rows = (levels == level).nonzero().flatten()
+            here = rows.to(images.device)
+            reduced = F.avg_pool2d(images[here], 2**level) if level else images[here]
+            grid = F.affine_grid(theta[rows].to(images.device), [len(rows), 1, size, size], align_corners=False)
             if self.distort:
-                grid = self._distorted(grid, u[8][chosen], u[9][chosen])
-            seen[chosen] = F.grid_sample(reduced, grid, mode="bicubic", align_corners=False)
+                amount = torch.where(u[8] < self.distort, (2 * u[9] - 1) * self.distorted_by, 0.0)[rows]
+                grid = _distorted(grid, amount.to(images.device))
+            seen[here] = F.grid_sample(reduced, grid, mode="bicubic", align_corners=False)
         return seen.clamp(0, 1)
 
     def _theta(self, u: tuple[Tensor, ...], reduction: float) -> tuple[Tensor, Tensor]:
@@ -120,10 +118,6 @@ class View(BaseModel):
         down_row = torch.stack([width * mirrored * sin, height * cos, y], dim=1)
         return torch.stack([across_row, down_row], dim=1), (width * height).sqrt() / grown * reduction
 
-    def _distorted(self, grid: Tensor, chosen: Tensor, by: Tensor) -> Tensor:
-        amount = torch.where(chosen < self.distort, (2 * by - 1) * self.distorted_by, 0.0)[:, None, None, None]
-        return grid * (1 + amount * grid.square().sum(dim=3, keepdim=True))
-
     def _jittered(self, images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
         by = 1 + (2 * brightness - 1)[:, None, None, None] * self.brightness
         images = (images * by).clamp(0, 1)
@@ -136,15 +130,35 @@ def _between(u: Tensor, ends: tuple[float, float]) -> Tensor:
     return ends[0] + (ends[1] - ends[0]) * u
 
 
-def _where(chosen: Tensor, images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """`change` of all, where it is `chosen` [B]; not computed where nobody is."""
-    if not bool(chosen.any()):
+def _changed(images: Tensor, chosen: Tensor, change: Callable[..., Tensor], *by: Tensor) -> Tensor:
+    """The images with those that are `chosen` [B] changed, each by its own values of `by` (each [B, ...])."""
+    rows = chosen.nonzero().flatten()
+    if not len(rows):
         return images
-    return torch.where(chosen[:, None, None, None], change(images), images)
+    changed = images.clone()
+    here = rows.to(images.device)
+    changed[here] = change(images[here], *(values[rows].to(images.device) for values in by))
+    return changed
 
 
-def _edges(images: Tensor) -> Tensor:
-    return images - F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
+def _sharpened(images: Tensor, by: Tensor) -> Tensor:
+    smooth = F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
+    return images + by[:, None, None, None] * (images - smooth)
+
+
+def _noisy(images: Tensor, noise: Tensor, kind: Tensor) -> Tensor:
+    """With noise [B, S, S] added to half of them, and multiplied with the others."""
+    added = (kind < 0.5)[:, None, None, None]
+    return torch.where(added, images + noise[:, None], images * (1 + noise[:, None]))
+
+
+def _solarized(images: Tensor) -> Tensor:
+    return torch.where(images >= 0.5, 1 - images, images)
+
+
+def _distorted(grid: Tensor, amount: Tensor) -> Tensor:
+    """A grid [B, S, S, 2] drawn out by `amount` [B] of the radius squared."""
+    return grid * (1 + amount[:, None, None, None] * grid.square().sum(dim=3, keepdim=True))
 
 
 def _blurred(images: Tensor, sigma: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from rich.progress import Progress
 from torch import nn
 
+from schemas.errors import SettingsError
 from schemas.preprocessing import Preprocessing
 from training.pretraining.store import Store
 from training.protocols.features import CachedFeatures, cached_features
@@ -54,6 +55,8 @@ class ComparisonSettings:
     draws: int = 10
     steps: int = 400
     tuning: TuningSettings = field(default_factory=TuningSettings)
+    #: Of fine-tuning fresh weights, where they are to cost as much as pre-training and fine-tuning together.
+    scratch_steps: int | None = None
     #: Learned from one source, tested on another.
     across: tuple[tuple[str, str], ...] = ()
 
@@ -109,7 +112,14 @@ class Comparer:
         self, stores: Mapping[Split, Store], settings: ComparisonSettings, cache: Path, progress: Progress
     ) -> None:
         self._stores, self._settings, self._cache, self._progress = stores, settings, cache, progress
-        self._labels = {split: store.labels_of(settings.targets) for split, store in stores.items()}
+        self._targets = [target for target in settings.targets if all(_has_both(s, target) for s in stores.values())]
+        if left := [target for target in settings.targets if target not in self._targets]:
+            progress.console.print(f"[yellow]left out:[/] of {', '.join(left)} not every part has and lacks cases")
+        if not self._targets:
+            raise SettingsError(
+                "Of no target do training, validation and test images have cases and others; name more."
+            )
+        self._labels = {split: store.labels_of(self._targets) for split, store in stores.items()}
         self._owners = {split: store.owners for split, store in stores.items()}
 
     def compare(self, contestants: Sequence[Contestant]) -> Comparison:
@@ -120,7 +130,7 @@ class Comparer:
             for share in self._settings.shares:
                 spoken = {each.name: self._probed(each, features[each.name], protocol, share) for each in contestants}
                 scores += self._scored(protocol, share, contestants, spoken)
-            for source, other in self._settings.across:
+            for source, other in self._across():
                 spoken = {
                     each.name: self._probed(each, features[each.name], protocol, 1.0, source, other)
                     for each in contestants
@@ -128,12 +138,22 @@ class Comparer:
                 scores += self._scored(protocol, 1.0, contestants, spoken, source, other)
         best = self._best(contestants, scores)
         for protocol in (each for each in self._settings.protocols if each not in FROZEN):
-            # LoRA has nothing to stand on without pre-training.
+            # Beside LoRA fresh weights are fine-tuned whole: small matrices cannot make up for what was never learned.
             tried = [each for each in contestants if each.name in (best.name, best.scratch)]
             for share in (each for each in TUNED_SHARES if each in self._settings.shares):
                 spoken = {each.name: self._tuned(each, protocol, share) for each in tried}
                 scores += self._scored(protocol, share, tried, spoken)
-        return Comparison(targets=list(self._settings.targets), scores=scores)
+        return Comparison(targets=self._targets, scores=scores)
+
+    def _across(self) -> list[tuple[str, str]]:
+        """Pairs of sources of which images are there, each with both kinds of cases. Raises SettingsError otherwise."""
+        for source, other in self._settings.across:
+            parts: tuple[tuple[Split, str], ...] = (("train", source), ("val", source), ("test", other))
+            for split, name in parts:
+                labels = self._labels[split][self._rows(split, name)]
+                if not ((labels > 0.5).any(axis=0) & (labels <= 0.5).any(axis=0)).any():
+                    raise SettingsError(f"Of {name} no target has both kinds of cases in its {split} images.")
+        return list(self._settings.across)
 
     def _features(self, contestant: Contestant) -> dict[Split, CachedFeatures]:
         return {
@@ -157,7 +177,7 @@ class Comparer:
         source: str = "",
         other: str = "",
     ) -> _Said:
-        create = _head(protocol, contestant.backbone, len(self._settings.targets))
+        create = _head(protocol, contestant.backbone, len(self._targets))
         validation = self._labelled("val", features, self._rows("val", source))
         tested = self._labelled("test", features, self._rows("test", other))
         spoken, found, given = [], [], []
@@ -175,7 +195,9 @@ class Comparer:
 
     def _tuned(self, contestant: Contestant, protocol: Protocol, share: float) -> _Said:
         settings = self._settings.tuning
-        if protocol == "lora" and contestant.name != contestant.scratch:
+        if contestant.name == contestant.scratch:
+            settings = replace(settings, steps=self._settings.scratch_steps or settings.steps)
+        elif protocol == "lora":
             settings = replace(settings, lora=True)
         draws = self._draws(share)
         task = self._progress.add_task(
@@ -185,7 +207,7 @@ class Comparer:
         spoken, given, found = [], [], []
         for draw in range(draws):
             rows = self._given(share, draw, "")
-            network = tuned(
+            chosen = tuned(
                 contestant.backbone,
                 self._images("train", rows),
                 images["val"],
@@ -194,9 +216,9 @@ class Comparer:
                 lambda: self._progress.advance(task),
                 draw,
             )
-            spoken.append(said_of_images(network, images["test"], contestant.preprocessing))
+            spoken.append(said_of_images(chosen.network, images["test"], contestant.preprocessing))
             given.append(len(rows))
-            found.append(float("nan"))
+            found.append(chosen.validation)
         return _Said(np.stack(spoken), round(float(np.mean(given))), float(np.mean(found)))
 
     def _scored(
@@ -267,6 +289,11 @@ class Comparer:
 
     def _images(self, split: Split, rows: NDArray[np.intp]) -> LabelledImages:
         return LabelledImages(self._stores[split], rows, self._labels[split][rows])
+
+
+def _has_both(store: Store, target: str) -> bool:
+    column = store.labels_of([target])
+    return bool((column > 0.5).any() and (column <= 0.5).any())
 
 
 def _head(protocol: Protocol, backbone: Backbone, targets: int) -> Callable[[], nn.Module]:

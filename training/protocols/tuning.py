@@ -69,6 +69,14 @@ class Tuned(nn.Module):
         return logits
 
 
+@dataclass(frozen=True, eq=False)
+class ChosenNetwork:
+    """The one that did best on validation images, and how well."""
+
+    network: Tuned
+    validation: float
+
+
 def tuned(
     backbone: Backbone,
     learned: LabelledImages,
@@ -77,25 +85,25 @@ def tuned(
     settings: TuningSettings,
     advance: Callable[[], None],
     seed: int = 0,
-) -> Tuned:
+) -> ChosenNetwork:
     """A copy of the backbone, fine-tuned at the rate that does best on validation images.
 
     Parameters
     ----------
     advance : called after each step
     """
-    best: tuple[float, Tuned] | None = None
+    tried = []
     for rate in settings.rates:
         torch.manual_seed(seed)
         network = Tuned(copy.deepcopy(backbone), learned.labels.shape[1])
+        # Also what learned nothing by itself in pre-training: a teacher, fixed positions.
+        network.requires_grad_(True)
         if settings.lora:
             add_lora(network.backbone)
         _fit(network, learned, preprocessing, settings, rate, advance, seed)
         found = macro_auroc(said_of_images(network, validation, preprocessing), validation.labels)
-        if best is None or np.nan_to_num(found, nan=-1.0) > best[0]:
-            best = float(np.nan_to_num(found, nan=-1.0)), network
-    assert best is not None
-    return best[1]
+        tried.append(ChosenNetwork(network, found))
+    return max(tried, key=lambda each: float(np.nan_to_num(each.validation, nan=-1.0)))
 
 
 def said_of_images(network: nn.Module, about: LabelledImages, preprocessing: Preprocessing) -> NDArray[np.float32]:

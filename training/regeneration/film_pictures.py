@@ -3,6 +3,7 @@
 Only films that nothing was learned from; each names its licence, so that who passes a report on knows what is in it.
 """
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ _DEVICES = {
 _CARINA, _DRAWN = "cyan", "white"
 _COLUMNS = 4
 _FEW = 4
-_LONGEST_KEY = 34
+#: Letters of a line above a film.
+_WIDTH = 52
 _NO_SPACING = Spacing(0.0, 0.0, DistanceBasis.NONE)
 
 
@@ -92,7 +94,8 @@ def _draw(axes: Axes, sample: Sample, bundle: LoadedBundle) -> None:
             if found is not None:
                 axes.plot(found.x, found.y, "x", color=found_colour)
     licence = sample.licence or "licence not stated"
-    axes.set_title(f"{sample.source}/{sample.key[:_LONGEST_KEY]}\n{licence}\n{_words(said)}", fontsize=7)
+    name = textwrap.fill(f"{sample.source}/{sample.key}", _WIDTH)
+    axes.set_title(f"{name}\n{licence}\n{textwrap.fill(_words(said), _WIDTH)}", fontsize=7)
 
 
 def _outline(axes: Axes, mask: NDArray[np.bool_] | None, colour: str) -> None:
@@ -103,12 +106,12 @@ def _outline(axes: Axes, mask: NDArray[np.bool_] | None, colour: str) -> None:
 def _filled(mask: NDArray[np.bool_], colour: str) -> NDArray[Any]:
     """RGBA of the mask, half transparent."""
     picture = np.zeros((*mask.shape, 4))
-    picture[mask] = to_rgba(colour, 0.45)
+    picture[mask] = to_rgba(colour, 0.35)
     return picture
 
 
 def _words(said: Interpretation) -> str:
     if said.refused:
-        return f"refused: {said.refused[:60]}"
+        return f"refused: {said.refused}"
     tubes = [f"{each.device.value.replace('_', ' ')} {each.score:.2f}" for each in said.tubes if each.present]
     return "; ".join(tubes) or "no tube or line found"

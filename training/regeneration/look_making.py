@@ -19,6 +19,8 @@ from training.curation.attribution import attributions
 from training.curation.curate import Curation, curate
 from training.evaluation.cases import Cases
 from training.evaluation.looks import evaluate_looks, read_cases
+from training.evaluation.seeing import second_looks
+from training.examples.details import film_placements, kept_details
 from training.examples.mixture import LEAST_CASES, Mixture, Part
 from training.examples.phantoms import PhantomMaker, render_examples
 from training.examples.radiographs import read_examples
@@ -33,7 +35,6 @@ from training.regeneration.stages import Stage, Stages
 from training.sources.catalogue import Named, open_folder
 from workers.bundle import LoadedBundle, copy_bundle, load_bundle, normalised, write_bundle
 from workers.networks.network import Network, NetworkOutput, build_network
-from workers.placement import Placement
 
 _SELFTEST_IMAGES = 2
 _PHANTOMS = "phantoms"
@@ -136,12 +137,16 @@ class LookMaking:
                 "training.calibration.fitting",
                 "training.calibration.error",
                 "training.calibration.operating_points",
+                "training.evaluation.seeing",
                 "training.evaluation.statistics",
+                "training.examples.details",
                 "training.regeneration.look_making",
                 "workers.calibration",
                 "workers.line_course",
+                "workers.second_look",
                 "workers.tube_course",
                 "workers.tubes",
+                "workers.two_looks",
             ],
         )
 
@@ -365,12 +370,10 @@ class LookMaking:
                 output = _said(bundle, np.asarray(part.images))
                 logits.append(output.logits.double().numpy())
                 truth.append(np.asarray(part.classes)[:, targets])
-                # What fills the input as the film does is placed as the film is.
-                placements = [
-                    Placement.of(bottom - top, right - left, manifest.preprocessing)
-                    for left, top, right, bottom in np.asarray(part.areas).tolist()
-                ]
-                for target, scores in course_scores(output.dense, placements, manifest).items():
+                details = kept_details(part, manifest)
+                closers = second_looks(bundle.network, manifest, output.dense.numpy(), details)
+                placements = film_placements(part, manifest)
+                for target, scores in course_scores(output.dense, placements, closers, manifest).items():
                     courses[target] += scores
                 self._progress.advance(task, len(part))
             kept = self._folders[name] / _VALIDATION / _PATIENTS

@@ -9,14 +9,15 @@ from typing import Any
 
 from schemas.bundle import Architecture, DenseHead, GloriHead, Manifest, Population, ScoredClass, SecondLookHead
 from schemas.preprocessing import Intensity, Preprocessing
+from training.examples.store import ABOVE_CARINA, CROP
 from training.examples.targets import CHANNELS, CLOSER_CHANNELS
 from workers.networks.dense import STRIDE
 from workers.networks.second_look import STRIDE as CLOSER_STRIDE
 
 #: The project's own way of placing images, with greys that VOI windows change little.
 LOOK_PREPROCESSING = Preprocessing(profile="letterbox", size=384, intensity=Intensity.STRETCH, mean=(0.5,), std=(0.25,))
-#: Side of the square that the second look's crop of about 128 mm is cut from, and of that crop.
-DETAIL_SIZE, CROP = 1024, 320
+#: Side of the square that the second look's crop is cut from: of a film of 400 mm the crop is 150 mm.
+DETAIL_SIZE = 1024
 
 
 def look_manifest(
@@ -60,6 +61,7 @@ def look_manifest(
                 arguments=dict(second_look or {}),
                 detail_size=detail_size,
                 crop=CROP,
+                above_carina=ABOVE_CARINA,
                 stride=CLOSER_STRIDE,
                 channels=list(CLOSER_CHANNELS),
             ),

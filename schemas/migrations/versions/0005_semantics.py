@@ -122,11 +122,17 @@ def _kinds(*allowed: str) -> None:
 
 
 def _drop_checks(table: str, column: str) -> None:
-    on_postgresql = op.get_bind().dialect.name == "postgresql"
-    # SQLite's table is made anew, without the checks that it had.
-    with op.batch_alter_table(table, schema=None, recreate="auto" if on_postgresql else "always") as batch_op:
-        if on_postgresql:
-            batch_op.drop_constraint(op.f(f"ck_{table}_{column}"), type_="check")
+    connection = op.get_bind()
+    if connection.dialect.name == "postgresql":
+        op.drop_constraint(op.f(f"ck_{table}_{column}"), table, type_="check")
+        return
+    # SQLite cannot drop one: the table is made anew, with everything but its checks.
+    copy = sa.Table(table, sa.MetaData(), autoload_with=connection)
+    for constraint in list(copy.constraints):
+        if isinstance(constraint, sa.CheckConstraint):
+            copy.constraints.discard(constraint)
+    with op.batch_alter_table(table, schema=None, copy_from=copy, recreate="always"):
+        pass
 
 
 def _allow(table: str, column: str, values: tuple[str, ...]) -> None:

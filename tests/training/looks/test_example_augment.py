@@ -9,7 +9,8 @@ from training.examples.targets import CHANNELS, CLOSER_CHANNELS
 from training.learning.augment import closer_batch, course_maps, first_batch, heat_maps
 from workers.networks.dense import STRIDE
 
-_CROP = 320
+_CROP = 384
+_TIP = CLOSER_CHANNELS.index(Landmark.ENDOTRACHEAL_TUBE_TIP)
 
 
 def _indices(examples: Examples) -> np.ndarray:
@@ -19,7 +20,7 @@ def _indices(examples: Examples) -> np.ndarray:
 def test_the_tip_stays_at_the_end_of_the_course_whatever_the_film_is_turned_by(examples: Examples) -> None:
     batch = closer_batch(examples, PREPROCESSING, _CROP, STRIDE, torch.Generator().manual_seed(1))
     checked = 0
-    for course, tip in zip(*(batch.dense[:, index] for index in (0, 1)), strict=True):
+    for course, tip in zip(batch.dense[:, 0], batch.dense[:, _TIP], strict=True):
         if tip.max() < 0.9:
             continue
         row, column = divmod(int(tip.argmax()), tip.shape[1])
@@ -33,9 +34,9 @@ def test_the_tip_stays_at_the_end_of_the_course_whatever_the_film_is_turned_by(e
 def test_the_tip_of_the_crop_lies_where_the_bright_line_ends(examples: Examples) -> None:
     batch = closer_batch(examples, PREPROCESSING, _CROP, STRIDE, torch.Generator().manual_seed(2))
     bright_above, checked = 0, 0
-    for image, course, tip in zip(batch.images[:, 0], batch.dense[:, 0], batch.dense[:, 1], strict=True):
+    for image, course, tip in zip(batch.images[:, 0], batch.dense[:, 0], batch.dense[:, _TIP], strict=True):
         row, column = divmod(int(tip.argmax()), tip.shape[1])
-        if tip.max() < 0.9 or not 8 < row < 70 or not 4 < column < 76:
+        if tip.max() < 0.9 or not 8 < row < 86 or not 4 < column < 92:
             continue
         line = course.bool()
         line[max(0, row - 2) :] = False
@@ -63,7 +64,7 @@ def test_unknown_maps_are_nan_and_known_empty_ones_are_zero(examples: Examples) 
     assert batch.dense[0, CHANNELS.index(Landmark.CARINA)].max() > 0.5
     closer = closer_batch(examples.rows(np.array([1])), PREPROCESSING, _CROP, STRIDE, torch.Generator().manual_seed(4))
     assert closer.dense.shape == (1, len(CLOSER_CHANNELS), _CROP // STRIDE, _CROP // STRIDE)
-    assert (closer.dense[0, :2] == 0).all()
+    assert (closer.dense[0, : _TIP + 1] == 0).all()
 
 
 def test_whatever_the_window_the_model_sees_stretched_greys(examples: Examples) -> None:

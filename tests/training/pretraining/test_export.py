@@ -58,9 +58,12 @@ def test_the_published_layout_is_read_back_to_the_same_outputs(
     _assert_same_outputs(kept_backbone(read_trained(trained[kind])), read)
 
 
-def test_moco_has_the_names_of_its_published_files(trained: dict[str, Path], tmp_path: Path) -> None:
+def test_moco_has_the_names_of_its_published_files(tmp_path: Path) -> None:
     """A ResNet-18's, of which no published file is: those are read with ResNet-50."""
-    export(trained["moco_v2"], tmp_path / "weights.pth", "published")
+    resnet = {"timm_name": "chexnode_resnet18", "arguments": {"in_chans": 1}}
+    recipe = tiny_recipe("moco_v2", backbone=resnet).with_limits(2, None)
+    trained = train(recipe, tmp_path, Processes(0, 1, torch.device("cpu")))
+    export(trained, tmp_path / "weights.pth", "published")
     checkpoint = read_checkpoint(tmp_path / "weights.pth", ("state_dict",), ())
     assert checkpoint.tensors["module.queue"].shape == (16, 32)
     assert checkpoint.tensors["module.queue_ptr"].tolist() == [16]
@@ -69,7 +72,7 @@ def test_moco_has_the_names_of_its_published_files(trained: dict[str, Path], tmp
     assert {"fc.0.weight", "fc.2.bias"} <= query.keys()
     read = create_backbone("chexnode_resnet18", {"in_chans": 1})
     read.load_state_dict({name: each for name, each in query.items() if not name.startswith("fc.")})
-    _assert_same_outputs(kept_backbone(read_trained(trained["moco_v2"])), read)
+    _assert_same_outputs(kept_backbone(read_trained(trained)), read)
 
 
 @pytest.mark.parametrize("kind", METHODS)

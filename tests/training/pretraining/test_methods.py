@@ -61,10 +61,10 @@ def test_it_learns_to_solve_its_own_task(kind: str) -> None:
         loss = method(views, draws, moment)
         total = torch.stack(list(loss.parts.values())).sum()
         optimizer.zero_grad()
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         method.after_step(moment)
-        losses.append({name: float(value) for name, value in loss.parts.items()})
+        losses.append({name: float(value.detach()) for name, value in loss.parts.items()})
     name = {"dinov2": "dino", "moco_v2": "contrast", "sit": "contrast"}.get(kind, "reconstruction")
     # A queue that fills with this batch's own keys makes MoCo's task harder at first: its last loss is of a full one.
     first = 8 if kind == "moco_v2" else 0
@@ -76,8 +76,14 @@ def test_dinov2s_loss_is_that_of_its_equations() -> None:
     method, recipe = _made("dinov2")
     assert isinstance(method, Dinov2)
     method.eval()
+    with torch.no_grad():
+        for name, parameter in method.named_parameters():
+            # Wide open: as they begin, every image has nearly the same class token.
+            if name.endswith("gamma"):
+                parameter.fill_(0.5)
     views, draws = _views(recipe)
-    loss = method(views, draws, _START)
+    with torch.no_grad():
+        loss = method(views, draws, _START)
     _, draws = _views(recipe)
     crops = torch.cat(views[:2])
     masked = method._masks(crops, draws)
@@ -97,12 +103,12 @@ def test_dinov2s_loss_is_that_of_its_equations() -> None:
         koleo = torch.zeros(())
         for part in seen.cls.chunk(2):
             unit = F.normalize(part, dim=1)
-            apart = torch.cdist(unit, unit) + 10 * torch.eye(len(unit))
+            apart = (unit[:, None] - unit).norm(dim=2) + 10 * torch.eye(len(unit))
             koleo = koleo - 0.1 * torch.log(apart.amin(1) + 1e-8).mean()
     assert len(terms) == 2 * (2 + 2 - 1)
     assert float(loss.parts["dino"]) == pytest.approx(float(torch.stack(terms).mean()), rel=1e-4)
     assert float(loss.parts["ibot"]) == pytest.approx(float(ibot), rel=1e-4)
-    assert float(loss.parts["koleo"]) == pytest.approx(float(koleo), rel=1e-2)
+    assert float(loss.parts["koleo"]) == pytest.approx(float(koleo), rel=1e-3)
 
 
 def _balanced(scores: Tensor) -> Tensor:
@@ -126,11 +132,12 @@ def test_the_teacher_follows_and_learns_nothing_by_itself() -> None:
     method, recipe = _made("dinov2")
     assert isinstance(method, Dinov2)
     views, draws = _views(recipe)
-    torch.stack(list(method(views, draws, _START).parts.values())).sum().backward()
+    total = torch.stack(list(method(views, draws, _START).parts.values())).sum()
+    total.backward()  # type: ignore[no-untyped-call]
     assert all(each.grad is None for each in method.teacher.parameters())
     before = method.teacher.backbone.cls_token.clone()
     with torch.no_grad():
-        method.student.backbone.cls_token += 1
+        method.student.backbone.cls_token.add_(1)
     method.after_step(_START)
     assert torch.allclose(method.teacher.backbone.cls_token - before, torch.full_like(before, 0.006), atol=1e-4)
 
@@ -157,7 +164,9 @@ def test_the_autoencoder_is_judged_on_hidden_patches_alone() -> None:
     patches = view.unfold(2, 16, 16).unfold(3, 16, 16).permute(0, 2, 3, 1, 4, 5).reshape(8, 16, -1)
     patches = (patches - patches.mean(2, keepdim=True)) / (patches.var(2, keepdim=True) + 1e-6).sqrt()
     expected = patches.gather(1, hidden[:, :, None].expand(-1, -1, patches.shape[2])).square().mean()
-    assert float(method([view], draws, _START).parts["reconstruction"]) == pytest.approx(float(expected), rel=1e-4)
+    with torch.no_grad():
+        loss = method([view], draws, _START).parts["reconstruction"]
+    assert float(loss) == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_group_masks_cover_what_the_published_code_covers() -> None:
@@ -181,7 +190,8 @@ def test_what_no_rectangle_touches_counts_for_nothing() -> None:
         for parameter in method.head_recons.convTrans.parameters():
             parameter.zero_()
     # Who draws grey errs by the mean brightness of what was changed.
-    loss = method(views, draws, _START).parts["reconstruction"]
+    with torch.no_grad():
+        loss = method(views, draws, _START).parts["reconstruction"]
     _, draws = _views(recipe)
     expected = [view[corrupt(view, Corruption(), draws).changed.expand_as(view)].abs().mean() for view in views]
     assert float(loss) == pytest.approx(float(torch.stack(expected).mean()), rel=1e-4)

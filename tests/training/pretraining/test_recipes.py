@@ -56,11 +56,11 @@ def test_every_published_recipe_has_a_twin_for_two_cores(large: str, small: str)
 @pytest.mark.parametrize(
     ("line", "changed", "said"),
     [
-        ("masked_patches = 0.75", "masked_patch = 0.75", "masked_patch"),
+        ("decoder_depth = 2", "decoder_layers = 2", "decoder_layers"),
         ("sizes = [128]", "sizes = [128, 96]", "1 views"),
         ("sizes = [128]", "sizes = [100]", "multiples of 16"),
         ('kind = "mae"', 'kind = "mea"', "mea"),
-        ("warm_up_steps = 240", "warm_up_steps = 2400", "warm-up"),
+        ("warm_up_steps = 450", "warm_up_steps = 4500", "warm-up"),
         ('"consolidation"', '"consolidated"', "consolidated"),
         ("in_chans = 3", "in_chans = 1", "in_chans"),
     ],
