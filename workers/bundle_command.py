@@ -71,7 +71,7 @@ def show_command(bundle: str | None) -> None:
     if manifest.channels:
         facts.add_row("regions and landmarks", ", ".join(manifest.channels))
     if (look := manifest.second_look) is not None:
-        said = f"crops of {look.crop} of {look.detail_size} px around tip and carina: {', '.join(look.channels)}"
+        said = f"crops of {look.crop} of {look.detail_size} px above the carina: {', '.join(look.channels)}"
         facts.add_row("second look", said)
     facts.add_row("data", str(manifest.training.get("data", "not stated")))
     print_whole(console, facts)

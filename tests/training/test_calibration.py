@@ -192,6 +192,20 @@ def test_a_class_no_better_than_chance_is_undetermined_and_one_that_falls_has_no
     assert falling.reason == "its score does not rise with the finding"
 
 
+def test_a_class_that_would_call_most_who_do_not_have_it_is_undetermined_unless_somebody_wants_that() -> None:
+    rng = np.random.default_rng(12)
+    truth = (rng.random(1500) < 0.4).astype(float)
+    # An AUROC of 0.66: at a sensitivity of 0.9 seven of ten without it are called.
+    logits = rng.normal(0, 1, 1500) + 0.6 * truth
+    noisy = _first_class(logits, truth)
+    assert noisy.after.operating_point is None and noisy.after.calibration is not None
+    assert noisy.specificity is not None and noisy.specificity.value < 0.5
+    assert "at a sensitivity of 0.90 its specificity is 0." in noisy.reason
+    target = str(MANIFEST.classes[0].target)
+    wanted = _first_class(logits, truth, plan=replace(PLAN, sensitivities={target: 0.9}))
+    assert wanted.after.operating_point is not None and not wanted.reason
+
+
 def test_classes_that_a_threshold_separates_get_a_finite_slope() -> None:
     truth = np.repeat([0.0, 1.0], 30)
     found = _first_class(truth * 10 - 5 + np.linspace(-1, 1, 60), truth)

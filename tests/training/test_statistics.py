@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from schemas.bundle import Metric
-from training.calibration.operating_points import choose_operating_point
 from training.evaluation.statistics import auroc, auroc_metric, mean, metric, share
 
 
@@ -23,21 +22,6 @@ def test_the_interval_holds_the_figure_and_n() -> None:
     assert figure.low < figure.value < figure.high
     assert figure.high - figure.low == pytest.approx(4 * 1 / 20, rel=0.2)
     assert figure.n == 400
-
-
-def test_a_class_that_is_no_better_than_chance_gets_no_operating_point() -> None:
-    rng = np.random.default_rng(0)
-    truth = (rng.random(300) < 0.3).astype(float)
-    assert choose_operating_point(rng.random(300), truth) is None
-
-
-def test_the_operating_point_separates_what_can_be_separated() -> None:
-    scores = np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.5])
-    truth = np.array([0, 0, 0, 1, 1, np.nan])
-    point = choose_operating_point(scores, truth)
-    assert point is not None
-    assert 0.3 < point <= 0.7
-    assert choose_operating_point(scores[:3], truth[:3]) == 0.5
 
 
 def test_a_share_of_all_or_none_still_has_an_interval() -> None:

@@ -54,6 +54,9 @@ class CalibrationPlan:
     sensitivities: Mapping[str, float] = field(default_factory=dict)
     #: Share of present among the patients to come, by class target, where it is another one than among the cases.
     prevalences: Mapping[str, float] = field(default_factory=dict)
+    #: A class whose operating point would keep fewer of the cases without it apart has none: on a worklist it would be
+    #: noise. Not asked of those in `sensitivities`: who states one for a class has weighed what it costs.
+    least_specificity: float = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +95,8 @@ def calibrated_classes(manifest: Manifest, cases: LabelledLogits, plan: Calibrat
     """Each class of the manifest in turn, calibrated by Platt scaling, with the plan's operating point.
 
     A class whose cases do not suffice (LEAST_CASES, LEAST_PATIENTS) stays as it is. One whose score does not rise with
-    the finding gets neither, one that is no better than chance (95 % interval of the AUROC) no operating point.
+    the finding gets neither; one that is no better than chance (95 % interval of the AUROC), or that would call most
+    cases without it present (`least_specificity`), no operating point.
 
     Figures after the fit are cross-fitted: the patients are split in five, and each part is scored and decided by what
     the others give. The calibration itself is that of all cases.
@@ -183,13 +187,21 @@ def _calibrated(
     point = point_of_sensitivity(_decided(curve, logits, course), truth, wanted)
     assert point is not None
     present = truth > 0.5
-    return replace(
+    decided = replace(
         calibrated,
-        # Strictly between 0 and 1, where a score of float64 may be either.
-        after=after.model_copy(update={"operating_point": float(np.clip(point, 1e-6, 1 - 1e-6))}),
         sensitivity=share(f"sensitivity {target}", held_out.called[present], patients[present]),
         specificity=share(f"specificity {target}", ~held_out.called[~present], patients[~present]),
     )
+    kept_apart = float((~held_out.called[~present]).mean())
+    if target not in plan.sensitivities and kept_apart < plan.least_specificity:
+        return replace(
+            decided,
+            reason=f"at a sensitivity of {wanted:.2f} its specificity is {kept_apart:.2f}, "
+            f"at least {plan.least_specificity:.2f} is asked",
+        )
+    # Strictly between 0 and 1, where a score of float64 may be either.
+    point = float(np.clip(point, 1e-6, 1 - 1e-6))
+    return replace(decided, after=after.model_copy(update={"operating_point": point}))
 
 
 def too_few(truth: NDArray[np.float64], patients: NDArray[np.generic]) -> str:

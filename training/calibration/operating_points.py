@@ -5,33 +5,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation.statistics import auroc, metric
-
-
-def choose_operating_point(scores: NDArray[np.floating], truth: NDArray[np.floating]) -> float | None:
-    """The score in 0.01..0.99 with the greatest sensitivity + specificity - 1 (Youden's J).
-
-    None when the 95 % interval of the AUROC on these images reaches down to chance: calling it would be noise on a
-    worklist, and calling it absent would be no better.
-
-    Parameters
-    ----------
-    scores : [n], 0..1
-    truth : [n], 1 present, 0 absent, NaN not applicable. With one class only there is nothing to choose: 0.5.
-    """
-    applies = np.isfinite(truth)
-    scores, positive = scores[applies], truth[applies] > 0.5
-    if positive.all() or not positive.any():
-        return 0.5
-    if metric("AUROC", np.stack([scores, positive], axis=1), auroc).low <= 0.5:
-        return None
-    # Halfway between neighbouring scores, so that no image sits on the threshold.
-    ordered = np.unique(scores)
-    candidates = np.concatenate([[ordered[0]], (ordered[1:] + ordered[:-1]) / 2])
-    called = scores[None, :] >= candidates[:, None]
-    youden = called[:, positive].mean(axis=1) - called[:, ~positive].mean(axis=1)
-    return float(np.clip(candidates[np.argmax(youden)], 0.01, 0.99))
-
 
 def point_of_sensitivity(scores: NDArray[np.floating], truth: NDArray[np.floating], sensitivity: float) -> float | None:
     """The score with at least this `sensitivity` on these cases, and the greatest specificity that then follows.

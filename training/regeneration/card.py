@@ -83,7 +83,7 @@ def _facts(manifest: Manifest) -> Iterator[str]:
     second = manifest.second_look
     if second is not None:
         yield (
-            f"- Second look: {second.crop} x {second.crop} pixels around tube tip and carina, of the image placed in "
+            f"- Second look: {second.crop} x {second.crop} pixels above the carina, of the image placed in "
             f"{second.detail_size} x {second.detail_size}"
         )
     age = "any age" if population.minimum_age_years is None else f"age from {population.minimum_age_years} years"

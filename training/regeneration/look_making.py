@@ -350,6 +350,7 @@ class LookMaking:
             real=False,
             sensitivity=recipe.calibration.sensitivity,
             sensitivities=recipe.calibration.sensitivities,
+            least_specificity=recipe.calibration.least_specificity,
         )
         classes = list(calibrated_classes(manifest, self._validation(loaded), plan))
         if any(each.is_fitted for each in classes):

@@ -91,6 +91,8 @@ class CalibrationTable(_Table):
     #: That operating points are chosen for, at least; and by class where it is another one.
     sensitivity: Annotated[float, Field(gt=0, lt=1)] = 0.9
     sensitivities: dict[str, float] = Field(default_factory=dict)
+    #: Of classes without a sensitivity of their own: below it there is no operating point.
+    least_specificity: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 
 class Recipe(_Table):

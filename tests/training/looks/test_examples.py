@@ -1,3 +1,4 @@
+import dataclasses
 import multiprocessing
 from pathlib import Path
 
@@ -6,13 +7,19 @@ import pytest
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from schemas.bundle import Acceptance
+from schemas.bundle import Acceptance, SecondLookHead
 from schemas.codes import Finding, Landmark, Segment
+from tests.support.bundles import with_second_look
 from tests.support.examples import PLACING, PREPROCESSING, Drawing
+from tests.support.tiny import tiny_manifest
+from training.examples.details import kept_details
 from training.examples.filling import fill
 from training.examples.placing import BITS, Truth, write_example
 from training.examples.store import Examples, create_examples
 from training.examples.targets import COURSES, LANDMARKS, TARGETS, acceptance_classes
+from workers.bars import area_without_bars
+from workers.placement import Placement
+from workers.second_look import Detail, detail_preprocessing
 
 _TUBE = COURSES.index(Segment.ENDOTRACHEAL_TUBE)
 _TIP = LANDMARKS.index(Landmark.ENDOTRACHEAL_TUBE_TIP)
@@ -37,6 +44,25 @@ def test_the_tip_lies_at_the_end_of_the_bright_line_in_the_image_and_in_the_deta
         line = examples.details[index, :, round(column - 0.5)].astype(float)
         # The tube's end is the only fall from white to grey on its line.
         assert np.argmin(np.diff(line)) == pytest.approx(row, abs=2)
+
+
+def test_what_is_kept_for_the_second_look_lies_where_the_whole_film_has_it(examples: Examples) -> None:
+    manifest = with_second_look(tiny_manifest()).model_copy(update={"preprocessing": PREPROCESSING})
+    (head,) = (each for each in manifest.heads if isinstance(each, SecondLookHead))
+    heads = [head.model_copy(update={"detail_size": 1024}) if each is head else each for each in manifest.heads]
+    manifest = manifest.model_copy(update={"heads": heads})
+    finer = detail_preprocessing(manifest)
+    assert finer is not None
+    for index, kept in enumerate(kept_details(examples.rows(slice(0, 4)), manifest)):
+        assert kept is not None
+        image = Drawing()(index).image
+        whole = Detail.of(image, Placement.of(*image.shape, finer, area_without_bars(image))).pixels.astype(float)
+        there = kept.pixels > 0
+        assert there.sum() > 0.25 * 1024 * 1024
+        # To a pixel or two: only edges differ.
+        assert np.median(np.abs(kept.pixels - whole)[there]) < 4
+    unknown = dataclasses.replace(examples.rows(slice(0, 1)), to_detail=np.full((1, 4), np.nan, np.float32))
+    assert kept_details(unknown, manifest) == [None]
 
 
 def test_masks_stand_where_they_were_drawn(examples: Examples) -> None:
