@@ -119,7 +119,9 @@ class _Reader:
     def _placed(self, result: TubeResult, points: TubePoints, looked_for: bool) -> TubeResult:
         """`result` with what is said of a device that is present: its course, tip and position."""
         distance = _tip_to_carina(points.tip, points.carina, self.spacing)
-        malposition_score = None if self.malposition is None else self.scores[self.malposition.target]
+        # A class that is undetermined (docs/decisions/009) has no say.
+        told = self.malposition is not None and self.malposition.operating_point is not None
+        malposition_score = self.scores[self.malposition.target] if self.malposition and told else None
         judgement = self._judged(distance, malposition_score, points.tip is not None if looked_for else None)
         if points.disputed:
             judgement = doubted(judgement)
@@ -128,7 +130,7 @@ class _Reader:
                 "position": judgement.position,
                 "position_reason": judgement.reason,
                 "malposition_score": malposition_score,
-                "malposition_calibration": calibration_reference(self.malposition),
+                "malposition_calibration": calibration_reference(self.malposition) if told else None,
                 "tip": points.tip,
                 "course": points.course,
                 "tip_to_carina": distance,

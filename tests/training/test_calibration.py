@@ -28,7 +28,8 @@ from workers.tubes import presence_score
 
 MANIFEST = read_manifest(bundle_folder(None))
 COUNT = len(MANIFEST.classes)
-PLAN = CalibrationPlan(data="drawn numbers", real=False, sensitivity=0.9)
+#: Drawn numbers have an operating point whatever it costs.
+PLAN = CalibrationPlan(data="drawn numbers", real=False, sensitivity=0.9, least_specificity=0.0)
 
 
 Values = NDArray[np.floating]
@@ -197,12 +198,12 @@ def test_a_class_that_would_call_most_who_do_not_have_it_is_undetermined_unless_
     truth = (rng.random(1500) < 0.4).astype(float)
     # An AUROC of 0.66: at a sensitivity of 0.9 seven of ten without it are called.
     logits = rng.normal(0, 1, 1500) + 0.6 * truth
-    noisy = _first_class(logits, truth)
+    noisy = _first_class(logits, truth, plan=replace(PLAN, least_specificity=0.5))
     assert noisy.after.operating_point is None and noisy.after.calibration is not None
     assert noisy.specificity is not None and noisy.specificity.value < 0.5
     assert "at a sensitivity of 0.90 its specificity is 0." in noisy.reason
     target = str(MANIFEST.classes[0].target)
-    wanted = _first_class(logits, truth, plan=replace(PLAN, sensitivities={target: 0.9}))
+    wanted = _first_class(logits, truth, plan=replace(PLAN, least_specificity=0.5, sensitivities={target: 0.9}))
     assert wanted.after.operating_point is not None and not wanted.reason
 
 

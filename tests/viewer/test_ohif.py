@@ -83,8 +83,8 @@ def department(orthanc: Orthanc, viewer: Path, tmp_path_factory: pytest.TempPath
             yield Department(
                 node,
                 orthanc,
-                send(11, "well-placed", 1024, 854),
-                send(25, "malpositioned", 1024, 854),
+                send(17, "well-placed", 1024, 854),
+                send(36, "malpositioned", 1024, 854),
                 send(3, "absent", 512, 640, inverted=True),
             )
         finally:

@@ -57,6 +57,8 @@ class CalibrationPlan:
     #: A class whose operating point would keep fewer of the cases without it apart has none: on a worklist it would be
     #: noise. Not asked of those in `sensitivities`: who states one for a class has weighed what it costs.
     least_specificity: float = 0.5
+    #: By class target: why it has no operating point whatever these cases say, where more is known than they show.
+    withheld: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +194,8 @@ def _calibrated(
         sensitivity=share(f"sensitivity {target}", held_out.called[present], patients[present]),
         specificity=share(f"specificity {target}", ~held_out.called[~present], patients[~present]),
     )
+    if target in plan.withheld:
+        return replace(decided, reason=plan.withheld[target])
     kept_apart = float((~held_out.called[~present]).mean())
     if target not in plan.sensitivities and kept_apart < plan.least_specificity:
         return replace(

@@ -351,6 +351,7 @@ class LookMaking:
             sensitivity=recipe.calibration.sensitivity,
             sensitivities=recipe.calibration.sensitivities,
             least_specificity=recipe.calibration.least_specificity,
+            withheld=recipe.calibration.withheld,
         )
         classes = list(calibrated_classes(manifest, self._validation(loaded), plan))
         if any(each.is_fitted for each in classes):

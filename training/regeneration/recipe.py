@@ -93,6 +93,8 @@ class CalibrationTable(_Table):
     sensitivities: dict[str, float] = Field(default_factory=dict)
     #: Of classes without a sensitivity of their own: below it there is no operating point.
     least_specificity: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    #: Classes that have none whatever validation says, each with the reason.
+    withheld: dict[str, str] = Field(default_factory=dict)
 
 
 class Recipe(_Table):
