@@ -42,8 +42,15 @@ class CloserTube:
     points: TubePoints
     #: How plainly the course shows, 0..1.
     course_score: float
+    #: The corners of its crop, top left and bottom right.
+    crop: tuple[Point, Point]
     #: How far apart, in pixels of the image, the same point may be in both looks.
     tolerance: float
+
+    def looked_at(self, point: Point) -> bool:
+        """Whether the point lies in the crop."""
+        (left, top), (right, bottom) = ((each.x, each.y) for each in self.crop)
+        return left <= point.x <= right and top <= point.y <= bottom
 
 
 def read_closer(closer: Closer, manifest: Manifest, placement: Placement) -> CloserTube:
@@ -73,18 +80,22 @@ def read_closer(closer: Closer, manifest: Manifest, placement: Placement) -> Clo
         None if peak is None else on_image(np.array([[peak.x, peak.y]]))[0] for peak in (tip, carina)
     )
     tolerance = _FARTHEST_APART * head.crop * max(placement.area.rows, placement.area.columns) / head.detail_size
-    return CloserTube(TubePoints(tip_point, carina_point, on_image(traced.points)), traced.score, tolerance)
+    first, last = on_image(np.array([[0.0, 0.0], [crop.side, crop.side]]))
+    points = TubePoints(tip_point, carina_point, on_image(traced.points))
+    return CloserTube(points, traced.score, (first, last), tolerance)
 
 
 def refined(first: TubePoints, closer: CloserTube) -> TubePoints:
     """The first look's points with the closer look's in their place, where it has them.
 
     Where the two do not agree the closer look's count too: it sees the line that is too thin for the first. But then
-    the point is disputed: what is measured from it is no ground to call the tube well placed.
+    the point is disputed: what is measured from it is no ground to call the tube well placed. A tip that the first look
+    alone sees, where the closer one looked as well, is none: most such tips are another line's.
     """
     looked = closer.points
+    beside = first.tip if first.tip is not None and not closer.looked_at(first.tip) else None
     return TubePoints(
-        tip=looked.tip or first.tip,
+        tip=looked.tip or beside,
         carina=looked.carina or first.carina,
         course=first.course if looked.tip is None else _joined(first.course, closer, looked.tip),
         disputed=_apart(first.tip, looked.tip, closer.tolerance)

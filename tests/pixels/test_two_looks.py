@@ -59,7 +59,9 @@ FIRST = TubePoints(Point(x=100, y=200), Point(x=110, y=320), [Point(x=95, y=20),
 
 
 def closer_look(tip: Point | None, carina: Point | None, course: list[Point] | None = None) -> CloserTube:
-    return CloserTube(TubePoints(tip, carina, course or []), course_score=0.9, tolerance=50)
+    return CloserTube(
+        TubePoints(tip, carina, course or []), 0.9, crop=(Point(x=0, y=50), Point(x=400, y=450)), tolerance=50
+    )
 
 
 def test_the_closer_look_moves_tip_carina_and_the_end_of_the_course() -> None:
@@ -69,11 +71,13 @@ def test_the_closer_look_moves_tip_carina_and_the_end_of_the_course() -> None:
     assert points.course == [Point(x=95, y=20), Point(x=97, y=150), tip]
 
 
-def test_what_the_closer_look_does_not_see_stays_as_it_was() -> None:
-    assert refined(FIRST, closer_look(None, None)) == FIRST
-    unseen = TubePoints(None, None, [])
+def test_what_the_closer_look_cannot_see_stays_and_a_tip_that_it_does_not_see_is_none() -> None:
+    unseen = refined(FIRST, closer_look(None, None))
+    assert (unseen.tip, unseen.carina, unseen.course) == (None, FIRST.carina, FIRST.course)
+    above = TubePoints(Point(x=100, y=40), FIRST.carina, FIRST.course)
+    assert refined(above, closer_look(None, None)) == above
     tip = Point(x=104, y=215)
-    assert refined(unseen, closer_look(tip, None)) == TubePoints(tip, None, [tip])
+    assert refined(TubePoints(None, None, []), closer_look(tip, None)) == TubePoints(tip, None, [tip])
 
 
 @pytest.mark.parametrize(
