@@ -10,14 +10,13 @@ from rich.progress import Progress
 from schemas.bundle import Acceptance, SecondLookHead
 from schemas.codes import Finding, Landmark, Segment
 from tests.support.bundles import with_second_look
-from tests.support.examples import PLACING, PREPROCESSING, Drawing
+from tests.support.examples import COLUMNS, PLACING, PREPROCESSING, ROWS, Drawing
 from tests.support.tiny import tiny_manifest
 from training.examples.details import kept_details
 from training.examples.filling import fill
 from training.examples.placing import BITS, Truth, write_example
 from training.examples.store import Examples, create_examples
 from training.examples.targets import COURSES, LANDMARKS, TARGETS, acceptance_classes
-from workers.bars import area_without_bars
 from workers.placement import Placement
 from workers.second_look import Detail, detail_preprocessing
 
@@ -56,7 +55,7 @@ def test_what_is_kept_for_the_second_look_lies_where_the_whole_film_has_it(examp
     for index, kept in enumerate(kept_details(examples.rows(slice(0, 4)), manifest)):
         assert kept is not None
         image = Drawing()(index).image
-        whole = Detail.of(image, Placement.of(*image.shape, finer, area_without_bars(image))).pixels.astype(float)
+        whole = Detail.of(image, Placement.of(ROWS, COLUMNS, finer)).pixels.astype(float)
         there = kept.pixels > 0
         assert there.sum() > 0.25 * 1024 * 1024
         # To a pixel or two: only edges differ.
