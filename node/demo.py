@@ -37,8 +37,8 @@ _START_SECONDS = 180.0
 _RESULT_SECONDS = 120.0
 #: Phantoms of the demonstration: (what it shows, `chexnode phantom` arguments).
 _PHANTOMS = (
-    ("well placed tube", ("--tube", "well-placed", "--seed", "17")),
-    ("malpositioned tube", ("--tube", "malpositioned", "--seed", "36")),
+    ("well placed tube", ("--tube", "well-placed", "--seed", "17", "--age", "57")),
+    ("malpositioned tube", ("--tube", "malpositioned", "--seed", "34", "--age", "74")),
 )
 
 

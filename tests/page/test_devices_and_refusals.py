@@ -33,7 +33,7 @@ def refused(uid: str, reason: str = LATERAL) -> StudyResult:
 
 def three_devices(uid: str) -> StudyResult:
     """A tube too high whose magnification is not known, a catheter in the wrong vein, a feeding tube."""
-    truth = phantom(12, "malpositioned", _ROWS, _COLUMNS)
+    truth = phantom(22, "malpositioned", _ROWS, _COLUMNS)
     tip, carina = tip_of(truth), truth.landmarks["carina"]
     distance = TipToCarina(
         pixels=carina.y - tip.y,
@@ -101,7 +101,7 @@ def committed(page: ServedPage, made: StudyResult, folder: Path | None = None) -
     if folder is None:
         return
     path = folder / f"{made.study_instance_uid}.dcm"
-    write_phantom(path, 12, "malpositioned", rows=_ROWS, columns=_COLUMNS)
+    write_phantom(path, 22, "malpositioned", rows=_ROWS, columns=_COLUMNS)
     where = Placement.of(_ROWS, _COLUMNS, MANIFEST.preprocessing)
     archive = draw_pictures(PicturesRequest(path, model_output(where).to_bytes(), MANIFEST))
 

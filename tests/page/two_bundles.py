@@ -102,7 +102,7 @@ def commit_reading(page: ServedPage, folder: Path, uid: str, bundle: str) -> Non
     )
     path = folder / f"{uid}.dcm"
     if not path.exists():
-        write_phantom(path, 12, "malpositioned", rows=_ROWS, columns=_COLUMNS)
+        write_phantom(path, 22, "malpositioned", rows=_ROWS, columns=_COLUMNS)
     archive = draw_pictures(PicturesRequest(path, output.to_bytes(), manifest))
 
     def draw(session: Session) -> None:
@@ -120,7 +120,7 @@ def commit_reading(page: ServedPage, folder: Path, uid: str, bundle: str) -> Non
 
 def _tubes(uid: str) -> tuple[ImageResult, ModelOutput]:
     """The tube where it is, and four findings, of which one cannot be told."""
-    truth = phantom(12, "malpositioned", _ROWS, _COLUMNS)
+    truth = phantom(22, "malpositioned", _ROWS, _COLUMNS)
     tube = TubeResult(
         device=Device.ENDOTRACHEAL_TUBE,
         present=True,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from schemas.bundle import bundle_folder, read_manifest
+from schemas.bundle import Acceptance, bundle_folder, read_manifest
 from schemas.codes import Segment
 from schemas.pictures import INDEX, PIXELS, PictureIndex
 from tests.support.phantoms import phantom
@@ -57,7 +57,8 @@ def model_output(
         (left, top), (right, bottom) = placement.to_model(np.array([box[:2], box[2:]]))
         inside = np.minimum.reduce([x - left, right - x, y - top, bottom - y])
         dense[MANIFEST.channels.index(segment)] = np.clip(inside, -8, 8)
-    logits = [4.0 if target == "endotracheal_tube.presence" else -4.0 for target in TARGETS]
+    said = {"endotracheal_tube.presence", Acceptance.FRONTAL_CHEST.value}
+    logits = [4.0 if target in said else -4.0 for target in TARGETS]
     return ModelOutput(
         logits=np.array(logits, np.float32),
         attention=np.stack([(attention or {}).get(target, even()) for target in TARGETS]),

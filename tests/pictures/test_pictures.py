@@ -1,5 +1,6 @@
 """The archive of pictures shows the image as a display would, and evidence and regions where they are."""
 
+from dataclasses import replace
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
-from schemas.bundle import Acceptance, ScoredClass
+from schemas.bundle import Acceptance
 from schemas.codes import Finding, Segment
 from schemas.errors import BundleError, ObjectMissingError, PixelDataError
 from schemas.pictures import PIXELS, PREVIEW, THUMBNAIL, evidence_name, mask_name
@@ -124,13 +125,11 @@ def test_a_constant_image_is_drawn(tmp_path: Path) -> None:
 
 
 def test_a_refused_image_is_drawn_and_nothing_over_it(tmp_path: Path) -> None:
-    assert MANIFEST.classifier is not None
-    frontal = ScoredClass(target=Acceptance.FRONTAL_CHEST, operating_point=0.5)
-    head = MANIFEST.classifier.model_copy(update={"classes": [frontal, *MANIFEST.classes[1:]]})
-    manifest = MANIFEST.model_copy(update={"heads": [head, MANIFEST.dense]})
     path = write_image(tmp_path / "a.dcm", ramp(300, 200))
     output = model_output(Placement.of(300, 200, PREPROCESSING), regions=regions(300, 200))
-    found = Drawn(draw_pictures(PicturesRequest(path, output.to_bytes(), manifest)))
+    frontal = [scored.target == Acceptance.FRONTAL_CHEST for scored in MANIFEST.classes]
+    output = replace(output, logits=np.where(frontal, np.float32(-4), output.logits))
+    found = Drawn(draw_pictures(PicturesRequest(path, output.to_bytes(), MANIFEST)))
     assert np.ptp(found.pixels()) > 0
     assert found.index.masks == []
     assert found.index.evidence == []

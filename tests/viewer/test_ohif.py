@@ -84,7 +84,7 @@ def department(orthanc: Orthanc, viewer: Path, tmp_path_factory: pytest.TempPath
                 node,
                 orthanc,
                 send(17, "well-placed", 1024, 854),
-                send(36, "malpositioned", 1024, 854),
+                send(34, "malpositioned", 1024, 854),
                 send(3, "absent", 512, 640, inverted=True),
             )
         finally:

@@ -128,6 +128,22 @@
     shown.delete("page");
     if (chosen.toString() !== shown.toString()) event.detail.path = `/?${chosen}`;
   });
+  // htmx forgets a request on its way when the list that it belongs to is morphed, and so does not abort it (hx-sync):
+  // its answer may come after that of a later search, and is then of another list than the filters say.
+  const filtersOf = (entries) =>
+    [...entries]
+      .map(([name, value]) => `${name}=${String(value).trim()}`)
+      .filter((each) => !each.endsWith("=") && !each.startsWith("page="))
+      .sort()
+      .join("&");
+  body.addEventListener("htmx:beforeSwap", (event) => {
+    const form = document.querySelector("form.filters");
+    const { target, xhr } = event.detail;
+    if (target?.id !== "worklist" || !form || xhr.status !== 200) return;
+    if (filtersOf(new URL(xhr.responseURL).searchParams) === filtersOf(new FormData(form))) return;
+    event.detail.shouldSwap = false;
+    refresh();
+  });
   body.addEventListener("htmx:sendError", () => say("The node does not answer. What you see may be old.", true));
   body.addEventListener("htmx:responseError", (event) => {
     const status = event.detail.xhr.status;
