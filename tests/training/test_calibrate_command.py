@@ -18,6 +18,7 @@ from training.calibrate_command import calibrate_command
 from training.calibration.local_images import read_placed
 from training.calibration.local_labels import read_labels
 from training.calibration.operating_points import point_of_sensitivity
+from training.evaluation.seeing import second_looks
 from training.examples.targets import phantom_classes
 from training.phantom.render import render_phantom
 from training.phantom.truth import DeviceKind
@@ -25,6 +26,7 @@ from training.phantom_dicom import Order, phantom_dataset
 from workers.bundle import load_bundle, normalise, run_selftest
 from workers.interpret import interpret
 from workers.output import ModelOutput
+from workers.second_look import detail_preprocessing
 from workers.spacing import Spacing
 
 SHIPPED = bundle_folder(None)
@@ -120,11 +122,12 @@ def test_the_operating_point_of_a_tube_belongs_to_the_score_that_results_state(r
     for path, known in zip(labels.paths, labels.truth[:, column], strict=True):
         if not path.is_file() or path.name == "broken.dcm":
             continue
-        placed = read_placed(path, made.manifest.preprocessing)
+        placed = read_placed(path, made.manifest.preprocessing, detail_preprocessing(made.manifest))
         with torch.inference_mode():
             said = made.network(normalise(torch.from_numpy(placed.image[None]), made.manifest.preprocessing))
         logits, dense = said.logits[0].numpy(), said.dense[0].numpy()
-        output = ModelOutput(logits, np.zeros((len(logits), 1, 1), np.float16), dense.astype(np.float16))
+        (closer,) = second_looks(made.network, made.manifest, dense[None], [placed.detail])
+        output = ModelOutput(logits, np.zeros((len(logits), 1, 1), np.float16), dense.astype(np.float16), closer)
         spacing = Spacing(0.0, 0.0, DistanceBasis.NONE)
         tube = interpret(output, made.manifest, placed.placement, spacing).tubes[0]
         scores.append(tube.score)
@@ -159,7 +162,8 @@ def test_a_png_is_seen_as_the_same_film_in_dicom(tmp_path: Path) -> None:
     Image.fromarray(grey).save(tmp_path / "film.png")
     phantom_dataset(phantom, Order()).save_as(tmp_path / "film.dcm", enforce_file_format=True)
     placed = [read_placed(tmp_path / name, MANIFEST.preprocessing).image for name in ("film.png", "film.dcm")]
-    assert np.abs(placed[0] - placed[1]).max() < 0.004
+    # Rounded to 8 bits, then stretched.
+    assert np.abs(placed[0] - placed[1]).max() < 0.01
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ mean = [0.5]
 std = [0.25]
 
 [network]
-detail_size = 512
+detail_size = 576
 glori = { width = 32, heads = 4 }
 dense = { width = 32 }
 second_look = { widths = [8, 8, 8, 8, 8] }

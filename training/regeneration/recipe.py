@@ -11,6 +11,7 @@ from schemas.errors import SettingsError
 from schemas.preprocessing import Preprocessing
 from training.curation.settings import CurationSettings
 from training.examples.filling import Placing
+from training.examples.store import DETAIL_CROP
 from training.examples.targets import TARGETS
 from training.learning.loop import LearningSettings
 from training.regeneration.gate import GateRules
@@ -38,7 +39,7 @@ class NetworkTable(_Table):
     #: What the model is to answer (training/examples/targets.py), as far as the data teach it.
     classes: list[str] = list(TARGETS)
     #: Side of the square that the second look's crop is cut from, pixels.
-    detail_size: Annotated[int, Field(ge=512, le=4096)] = 1024
+    detail_size: Annotated[int, Field(ge=DETAIL_CROP, le=4096)] = 1024
 
     @field_validator("classes")
     @classmethod
