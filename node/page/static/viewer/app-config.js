@@ -68,8 +68,8 @@
     return position ? [...lines, [`${title}: ${position}`, distance(group)].filter(Boolean).join(', ')] : lines;
   };
 
-  // What is present comes first, what is absent last.
-  const rank = group => ['Present', 'Undetermined', 'Absent'].indexOf(meaning(group, 'PRESENCE'));
+  // What is present comes first; last, and first to be left out, what the model cannot tell.
+  const rank = group => ['Present', 'Absent', 'Undetermined'].indexOf(meaning(group, 'PRESENCE'));
 
   const summary = (report, image) => {
     const lines = groupsOf(report)
