@@ -38,7 +38,7 @@ def with_second_look(manifest: Manifest) -> Manifest:
 def write_looking_bundle(folder: Path) -> Path:
     """A bundle with a second look whose first one locates carinas somewhere in many images.
 
-    Weights are random but for the dense head's last layer: with its own bias nothing would reach what a landmark has to.
+    Weights are random but for the dense head's last layer: with its own nothing would reach what a landmark has to.
     """
     torch.manual_seed(0)
     manifest = with_second_look(tiny_manifest())
