@@ -50,7 +50,7 @@ def test_a_worker_receives_every_hint_also_after_the_broker_was_emptied(settings
 
         def arrives(number: int) -> None:
             publisher.hint(ANALYSIS)
-            wait_for("the hint arrives", lambda: seen.exists() and len(seen.read_text()) == number, 30)
+            wait_for("the hint arrives", lambda: seen.exists() and len(seen.read_text()) == number, 90)
 
         def hinted_until_seen() -> bool:
             publisher.hint(ANALYSIS)
