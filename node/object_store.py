@@ -72,9 +72,11 @@ class FolderObjectStore:
         try:
             with source.open("rb") as stream:
                 sha256 = sha256 or hashlib.file_digest(stream, "sha256").hexdigest()
+                target = self.path(sha256)
+                new = self._make_folder(target.parent)
+                # A journalling file system writes the new folders along with the file: their own syncs find it done.
                 os.fsync(stream.fileno())
-            target = self.path(sha256)
-            self._make_folder(target.parent)
+            self._sync(new)
             source.rename(target)
             sync_folder(target.parent)
         except OSError as error:
@@ -143,13 +145,16 @@ class FolderObjectStore:
             except FileNotFoundError:
                 continue  # its receiver was quicker
 
-    def _make_folder(self, folder: Path) -> None:
-        """Make `folder`, and enter it and what it is in durably; who moves a file in syncs the folder itself."""
+    def _make_folder(self, folder: Path) -> list[Path]:
+        """Make `folder`; returns it and what it is in, as far as not known to be on the disk."""
         levels = (folder, folder.parent, self.root)
         new = [level for level in levels if str(level) not in self._synced]
-        if not new:
-            return
-        folder.mkdir(parents=True, exist_ok=True)
+        if new:
+            folder.mkdir(parents=True, exist_ok=True)
+        return new
+
+    def _sync(self, new: list[Path]) -> None:
+        """Enter new folders durably; who moves a file into one syncs that one."""
         # Synced also when another thread has just made it: its sync may not be done yet. And known to be only when all
         # are, since a file in it may be promised from then on.
         for level in new:

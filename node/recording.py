@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from node.inferences import inference_priority, queue_inference
@@ -53,6 +53,27 @@ LISTED = {
     RouteReason.OUTSIDE_POPULATION,
     RouteReason.NO_BUNDLE,
 }
+#: What is asked for every object that comes: SQLAlchemy takes several times as long for a statement that is built anew.
+_SERIES = select(Series).where(Series.series_instance_uid == bindparam("series_instance_uid"))
+_INSTANCE = select(Instance).where(Instance.sop_instance_uid == bindparam("sop_instance_uid"))
+_OWN = select(StoredObject.id).where(StoredObject.sop_instance_uid == bindparam("sop_instance_uid"))
+_ORDER_PRIORITIES = select(Instance.order_priority).join(Series).where(Series.study_id == bindparam("study_id"))
+_ROUTE_REASONS = select(Instance.route_reason).join(Series).where(Series.study_id == bindparam("study_id"))
+_CURRENT_FILE = select(Instance.file_sha256, Instance.removed_at).where(
+    Instance.sop_instance_uid == bindparam("sop_instance_uid"),
+    Instance.dataset_digest == bindparam("dataset_digest"),
+    ~may_come_again(Instance.sop_instance_uid),
+    or_(Instance.removed_at.is_(None), ~is_wanted_again(Instance.pixel_digest)),
+)
+_QUARANTINED_FILE = (
+    select(Reception.file_sha256)
+    .where(
+        Reception.sop_instance_uid == bindparam("sop_instance_uid"),
+        Reception.dataset_digest == bindparam("dataset_digest"),
+        Reception.outcome == Outcome.QUARANTINED,
+    )
+    .limit(1)
+)
 
 
 @dataclass(frozen=True)
@@ -114,8 +135,8 @@ class Recorder:
             self._forget(session, received, known, sha256)
             return Recorded(None)
         study = lock_study(session, received.study_instance_uid)
-        series = session.scalar(select(Series).where(Series.series_instance_uid == received.series_instance_uid))
-        instance = session.scalar(select(Instance).where(Instance.sop_instance_uid == received.sop_instance_uid))
+        series = session.scalar(_SERIES, {"series_instance_uid": received.series_instance_uid})
+        instance = session.scalar(_INSTANCE, {"sop_instance_uid": received.sop_instance_uid})
         route = self._route(session, arrival)
         contradiction = _contradiction(received, route, study, series, instance)
         outcome = Outcome.QUARANTINED if contradiction else _outcome(received, instance)
@@ -161,8 +182,8 @@ class Recorder:
     def _route(self, session: Session, arrival: Arrival) -> Route:
         """What routing says, unless it is our own, or a rejection note named it."""
         received = arrival.received
-        own = select(StoredObject.id).where(StoredObject.sop_instance_uid == received.sop_instance_uid)
-        if arrival.route.reason == RouteReason.OWN_OBJECT or session.scalar(own) is not None:
+        own = session.scalar(_OWN, {"sop_instance_uid": received.sop_instance_uid})
+        if arrival.route.reason == RouteReason.OWN_OBJECT or own is not None:
             # Our result coming back is kept with its reception row, and never input.
             return Route(RouteReason.OWN_OBJECT, "The object is one of this node's own results.")
         reason = rejected_for(session, received.study_instance_uid, received.sop_instance_uid)
@@ -243,8 +264,8 @@ class Recorder:
         session.execute(delete(Planned).where(Planned.study_id == study.id))
 
     def _prioritise(self, session: Session, study: Study) -> None:
-        ordered = select(Instance.order_priority).join(Series).where(Series.study_id == study.id)
-        study.order_priority = min(map(OrderPriority, session.scalars(ordered)), key=list(OrderPriority).index)
+        ordered = map(OrderPriority, session.scalars(_ORDER_PRIORITIES, {"study_id": study.id}))
+        study.order_priority = min(ordered, key=list(OrderPriority).index)
         settle(session, study, self._triage.allowed_minutes)
 
     def _list(self, session: Session, study: Study, outcome: Outcome, route: Route, calling_ae_title: str) -> None:
@@ -276,25 +297,11 @@ def known_file(session: Session, received: ReceivedFile) -> KnownFile | None:
     A version that was superseded since is not looked at: its second coming is a change again. Nor is one that was
     removed and is wanted again.
     """
-    current = session.execute(
-        select(Instance.file_sha256, Instance.removed_at).where(
-            Instance.sop_instance_uid == received.sop_instance_uid,
-            Instance.dataset_digest == received.dataset_digest,
-            ~may_come_again(received.sop_instance_uid),
-            or_(Instance.removed_at.is_(None), ~is_wanted_again(Instance.pixel_digest)),
-        )
-    ).one_or_none()
+    data_set = {"sop_instance_uid": received.sop_instance_uid, "dataset_digest": received.dataset_digest}
+    current = session.execute(_CURRENT_FILE, data_set).one_or_none()
     if current:
         return KnownFile(current.file_sha256, removed=current.removed_at is not None)
-    quarantined = session.scalar(
-        select(Reception.file_sha256)
-        .where(
-            Reception.sop_instance_uid == received.sop_instance_uid,
-            Reception.dataset_digest == received.dataset_digest,
-            Reception.outcome == Outcome.QUARANTINED,
-        )
-        .limit(1)
-    )
+    quarantined = session.scalar(_QUARANTINED_FILE, data_set)
     return KnownFile(quarantined, removed=False) if quarantined else None
 
 
@@ -316,8 +323,7 @@ def _outcome(received: ReceivedFile, instance: Instance | None) -> Outcome:
 
 
 def _has_listed(session: Session, study: Study) -> bool:
-    reasons = session.scalars(select(Instance.route_reason).join(Series).where(Series.study_id == study.id))
-    return not LISTED.isdisjoint(reasons)
+    return not LISTED.isdisjoint(session.scalars(_ROUTE_REASONS, {"study_id": study.id}))
 
 
 @dataclass(frozen=True)

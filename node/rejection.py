@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import structlog
 from pydicom import Dataset
 from pydicom.uid import KeyObjectSelectionDocumentStorage
-from sqlalchemy import ColumnElement, delete, exists, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, bindparam, delete, exists, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from node.attributes import items, text
 from node.ledger import now
@@ -37,6 +37,12 @@ log = structlog.get_logger()
 
 #: Value types of content items that name instances (PS3.16 TID 2010).
 _REFERENCES = ("IMAGE", "COMPOSITE", "WAVEFORM")
+#: Asked for every object that comes.
+_IN_FORCE = select(Rejection).where(
+    Rejection.study_instance_uid == bindparam("study_instance_uid"),
+    Rejection.sop_instance_uid == bindparam("sop_instance_uid"),
+    Rejection.lifted_at.is_(None),
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -81,13 +87,8 @@ def rejected_for(session: Session, study_instance_uid: str, sop_instance_uid: st
     One whose retention had expired may come again, which ends that reason (4.66.4.4.3); the others stay.
     """
     in_force = []
-    for rejection in session.scalars(
-        select(Rejection).where(
-            Rejection.study_instance_uid == study_instance_uid,
-            Rejection.sop_instance_uid == sop_instance_uid,
-            Rejection.lifted_at.is_(None),
-        )
-    ):
+    named = {"study_instance_uid": study_instance_uid, "sop_instance_uid": sop_instance_uid}
+    for rejection in session.scalars(_IN_FORCE, named):
         if rejection.reason == RejectionReason.RETENTION_EXPIRED:
             rejection.lifted_at = session.scalar(select(now()))
         else:
@@ -100,7 +101,7 @@ def most_serious(reasons: Iterable[RejectionReason]) -> RejectionReason | None:
     return min(reasons, key=list(RejectionReason).index, default=None)
 
 
-def may_come_again(sop_instance_uid: str | ColumnElement[str]) -> ColumnElement[bool]:
+def may_come_again(sop_instance_uid: InstrumentedAttribute[str]) -> ColumnElement[bool]:
     """Condition: the instance was rejected for the expiry of its retention; its next coming ends that."""
     return exists().where(
         Rejection.sop_instance_uid == sop_instance_uid,

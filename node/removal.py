@@ -41,7 +41,7 @@ def remove_noted(ledger: Ledger, store: FolderObjectStore) -> int:
     return len(done)
 
 
-def is_wanted_again(pixel_digest: str | InstrumentedAttribute[str]) -> ColumnElement[bool]:
+def is_wanted_again(pixel_digest: InstrumentedAttribute[str]) -> ColumnElement[bool]:
     """Condition: a result of a study wants the image whose file was removed."""
     return exists().where(
         Inference.pixel_digest == pixel_digest, Inference.state == WorkState.FAILED, Inference.error == REMOVED

@@ -1,16 +1,28 @@
 """Peers shared by the whole run, and the two modes of running that every chain test goes through."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several tests at a time: the threads of one would only wait for those of another. Before anything imports torch.
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copyfile
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
+from xdist.scheduler.loadscope import LoadScopeScheduling  # type: ignore[import-untyped]
 
+from node.database import upgrade
+from node.ledger import Ledger
 from tests.support.browser import chromium
 from tests.support.live_node import LiveNode, orthanc_destination
 from tests.support.peers import Orthanc, Postgres, RabbitMq, Redis
 
+MODES = ("embedded", "production")
 REAL_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 
@@ -21,15 +33,25 @@ class Mode:
     name: str
     ledger_url: Callable[[], str]
     broker_url: Callable[[], str]
+    #: URL of a ledger of its own, migrated and empty; a file in the given folder, or a database.
+    migrated: Callable[[Path], str]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of tests that run side by side, those of one file, and all of one mode, stay together: they share peers."""
-    for item in items:
-        callspec = getattr(item, "callspec", None)
-        mode = callspec.params.get("mode") if callspec else None
-        item.add_marker(pytest.mark.xdist_group(mode or item.location[0]))
+class _Together(LoadScopeScheduling):  # type: ignore[misc]
+    """Of tests that run side by side, those of one file, and all of one mode, stay together: they share peers.
+
+    What pytest-xdist's own `loadgroup` would do; from pytest 9.2 on it does not see its marks.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        parameters = test.partition("[")[2].rstrip("]").split("-")
+        return next((mode for mode in MODES if mode in parameters), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _Together(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -67,14 +89,26 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMq]:
     server.stop()
 
 
-@pytest.fixture(scope="session", params=["embedded", "production"])
-def mode(request: pytest.FixtureRequest) -> Mode:
+@pytest.fixture(scope="session", params=MODES)
+def mode(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mode:
     """SQLite + file-system broker, and PostgreSQL + Redis: one code path, the same tests."""
-    if request.param == "embedded":
-        return Mode("embedded", lambda: "", lambda: "")
+    if request.param == MODES[0]:
+        file = tmp_path_factory.mktemp("migrated") / "ledger.db"
+        _migrate(f"sqlite:///{file}")
+        return Mode(
+            "embedded", lambda: "", lambda: "", lambda folder: f"sqlite:///{copyfile(file, folder / file.name)}"
+        )
     postgres: Postgres = request.getfixturevalue("postgres")
     redis_server: Redis = request.getfixturevalue("redis_server")
-    return Mode("production", postgres.database, redis_server.database)
+    template = postgres.database()
+    _migrate(template)
+    return Mode("production", postgres.database, redis_server.database, lambda _: postgres.database(template))
+
+
+def _migrate(url: str) -> None:
+    ledger = Ledger(url)
+    upgrade(ledger)
+    ledger.close()
 
 
 @pytest.fixture(scope="session")

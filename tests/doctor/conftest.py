@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from node.database import upgrade
-from node.ledger import open_ledger
 from schemas.settings import DicomSettings, PageSettings, Settings
 from tests.conftest import Mode
 from tests.support.processes import free_port
@@ -26,11 +24,9 @@ def bare(tmp_path: Path) -> Settings:
 @pytest.fixture
 def prepared(bare: Settings, mode: Mode) -> Settings:
     """The same with a ledger and a broker, and no part running."""
-    settings = bare.model_copy(update={"ledger_url": mode.ledger_url(), "broker_url": mode.broker_url()})
-    ledger = open_ledger(settings)
-    upgrade(ledger)
-    ledger.close()
-    return settings
+    bare.home.mkdir()
+    ledger_url = mode.migrated(bare.home)
+    return bare.model_copy(update={"ledger_url": ledger_url, "broker_url": mode.broker_url()})
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from timm import create_model
 from tests.checkpoints.layouts import DEPTH, HEADS, HIDDEN, SIDE, WIDTH, chexfound_backbone, timm_vit
 from tests.networks.published_forward import positions, vit_tokens
 from workers.networks.features import create_backbone
-from workers.networks.resnet import ResNet50
+from workers.networks.resnet import ResNet
 from workers.networks.vit import ViT
 
 SMALL = {"img_size": 16 * SIDE, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS, "hidden": HIDDEN}
@@ -120,16 +120,19 @@ def test_an_image_that_is_not_made_of_patches_is_refused(vit: ViT) -> None:
         vit(torch.zeros(1, 3, 60, 64))
 
 
-def test_the_resnet_for_grey_images_gives_what_timms_own_gives() -> None:
-    peer: Any = create_model("resnet50", in_chans=1, num_classes=0).eval()
-    ours = create_backbone("chexnode_resnet50", {})
-    assert isinstance(ours, ResNet50)
-    assert sum(parameter.numel() for parameter in ours.parameters()) == 23_501_760
+@pytest.mark.parametrize(
+    ("name", "parameters", "width"), [("resnet50", 23_501_760, 2048), ("resnet18", 11_170_240, 512)]
+)
+def test_a_resnet_for_grey_images_gives_what_timms_own_gives(name: str, parameters: int, width: int) -> None:
+    peer: Any = create_model(name, in_chans=1, num_classes=0).eval()
+    ours = create_backbone(f"chexnode_{name}", {})
+    assert isinstance(ours, ResNet)
+    assert sum(parameter.numel() for parameter in ours.parameters()) == parameters
     ours.load_state_dict(peer.state_dict())
     images = torch.randn(2, 1, 64, 96)
     with torch.inference_mode():
         features = ours.eval()(images)
         stage = peer.forward_features(images)
     assert features.grid == (2, 3)
-    assert torch.allclose(features.patches[0].transpose(1, 2).reshape(2, 2048, 2, 3), stage, atol=1e-5)
+    assert torch.allclose(features.patches[0].transpose(1, 2).reshape(2, width, 2, 3), stage, atol=1e-5)
     assert torch.allclose(features.cls[0], stage.mean(dim=(2, 3)), atol=1e-5)

@@ -25,8 +25,7 @@ def sqlite_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
 
 @pytest.fixture
 def ledger(mode: Mode, tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(mode.ledger_url() or f"sqlite:///{tmp_path}/ledger.db")
-    upgrade(ledger)
+    ledger = Ledger(mode.migrated(tmp_path))
     yield ledger
     ledger.close()
 

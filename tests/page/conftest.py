@@ -12,7 +12,6 @@ from sqlalchemy import select
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from node.database import upgrade
 from node.ledger import Ledger
 from node.object_store import FolderObjectStore
 from node.page import accounts
@@ -58,9 +57,8 @@ class ServedPage:
 @pytest.fixture
 def page(mode: Mode, tmp_path: Path) -> Iterator[ServedPage]:
     """The page as it is after installation: no account, no study."""
-    settings = Settings(home=tmp_path, ledger_url=mode.ledger_url(), page=PageSettings())
+    settings = Settings(home=tmp_path, ledger_url=mode.migrated(tmp_path), page=PageSettings())
     ledger = Ledger(settings.resolved_ledger_url)
-    upgrade(ledger)
     store = FolderObjectStore(tmp_path / "objects")
     yield ServedPage(create_page(settings, ledger, store), settings, ledger, store)
     ledger.close()

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from sqlalchemy import func, select, update
 
-from node.database import upgrade
 from node.db_command import retry_command
 from node.leases import claim, give_up_abandoned
 from node.ledger import Ledger, now
@@ -146,8 +145,7 @@ class Worker:
 
 @pytest.fixture
 def worker(mode: Mode, tmp_path: Path) -> Iterator[Worker]:
-    ledger = Ledger(mode.ledger_url() or f"sqlite:///{tmp_path}/ledger.db")
-    upgrade(ledger)
+    ledger = Ledger(mode.migrated(tmp_path))
     bundle = Bundle(
         digest=DIGEST,
         name=MANIFEST.name,

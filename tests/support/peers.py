@@ -92,13 +92,13 @@ class Postgres:
             return False
         return True
 
-    def database(self) -> str:
-        """SQLAlchemy URL of a new, empty database."""
+    def database(self, template: str = "template1") -> str:
+        """SQLAlchemy URL of a new database, empty or a copy of the one with the URL `template`."""
         self._databases += 1
         name = f"ledger{self._databases}"
         connection = psycopg2.connect(host="127.0.0.1", port=self.port, user="chexnode", dbname="postgres")
         connection.autocommit = True
-        connection.cursor().execute(f"CREATE DATABASE {name}")
+        connection.cursor().execute(f"CREATE DATABASE {name} TEMPLATE {template.rpartition('/')[2]}")
         connection.close()
         return f"postgresql+psycopg2://chexnode@127.0.0.1:{self.port}/{name}"
 

@@ -10,7 +10,6 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import func, select, update
 
-from node.database import upgrade
 from node.ledger import Ledger
 from node.up import node_parts
 from schemas.errors import SettingsError
@@ -27,8 +26,7 @@ from training.runs.schedule import latest_moment
 
 @pytest.fixture
 def ledger(mode: Mode, tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(mode.ledger_url() or f"sqlite:///{tmp_path}/ledger.db")
-    upgrade(ledger)
+    ledger = Ledger(mode.migrated(tmp_path))
     yield ledger
     ledger.close()
 

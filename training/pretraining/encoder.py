@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 from schemas.bundle import Architecture
 from schemas.errors import SettingsError
-from training.pretraining import small_resnet
 from workers.networks import network
 from workers.networks.features import Backbone, create_backbone
 from workers.networks.vit import ViT
 
-# Both register backbones with timm.
-assert network and small_resnet
+# Registers the backbones with timm.
+assert network
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,34 @@
-"""ResNet-50 as a backbone, with a stem for one grey channel as CheSS has it (Cho et al., 2023).
+"""ResNets as backbones, with a stem for one grey channel as CheSS has it (Cho et al., 2023), and a small relative.
 
-Registered with timm as `chexnode_resnet50`; tensor names are torchvision's without `fc`. Made by create_backbone.
+Registered with timm as `chexnode_resnet50` and `chexnode_resnet18`; tensor names are torchvision's without `fc`. Made
+by create_backbone.
 """
 
 from typing import Any
 
 from timm.models import register_model
-from timm.models.resnet import Bottleneck, ResNet
+from timm.models import resnet as timm_resnet
+from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor
 
 from workers.networks.features import Backbone, Features, refuse_pretrained
 
-#: Per stage.
-_BLOCKS = (3, 4, 6, 3)
 
+class ResNet(Backbone):
+    """Patches are the last stage's cells at stride 32, the class token is their mean.
 
-class ResNet50(Backbone):
-    """Patches are the last stage's cells at stride 32, the class token is their mean: 2048 channels."""
+    Parameters
+    ----------
+    block, blocks
+        What the four stages are made of, and of how many: bottlenecks end in 2048 channels, basic blocks in 512.
+    """
 
-    def __init__(self, in_chans: int) -> None:
+    def __init__(self, block: type[BasicBlock] | type[Bottleneck], blocks: tuple[int, ...], in_chans: int) -> None:
         super().__init__()
+        if in_chans < 1:
+            raise ValueError(f"{in_chans} channels make no ResNet")
         self.channels, self.blocks_given, self.skip_channels = in_chans, 1, ()
-        network = ResNet(Bottleneck, _BLOCKS, in_chans=in_chans, num_classes=0)  # type: ignore[arg-type]
+        network = timm_resnet.ResNet(block, blocks, in_chans=in_chans, num_classes=0)  # type: ignore[arg-type]
         self.width = network.num_features
         # The stages directly below this module, so that their tensors have torchvision's names.
         for name in ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4"):
@@ -38,12 +45,17 @@ class ResNet50(Backbone):
 
 
 @register_model
-def chexnode_resnet50(pretrained: bool = False, *, in_chans: int = 1, **timm_arguments: Any) -> ResNet50:
-    """23,501,760 parameters for one channel.
+def chexnode_resnet50(pretrained: bool = False, *, in_chans: int = 1, **timm_arguments: Any) -> ResNet:
+    """23,501,760 parameters for one channel, 2048 wide.
 
     Raises ValueError for `pretrained` (weights come from a bundle) and for an argument it does not know.
     """
     refuse_pretrained("chexnode_resnet50", pretrained, timm_arguments)
-    if in_chans < 1:
-        raise ValueError(f"{in_chans} channels make no ResNet")
-    return ResNet50(in_chans)
+    return ResNet(Bottleneck, (3, 4, 6, 3), in_chans)
+
+
+@register_model
+def chexnode_resnet18(pretrained: bool = False, *, in_chans: int = 1, **timm_arguments: Any) -> ResNet:
+    """11,170,240 parameters for one channel, 512 wide: for the small twin of CheSS's recipe. Raises as its sister."""
+    refuse_pretrained("chexnode_resnet18", pretrained, timm_arguments)
+    return ResNet(BasicBlock, (2, 2, 2, 2), in_chans)

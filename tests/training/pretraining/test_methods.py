@@ -23,8 +23,8 @@ from training.pretraining.parameter_groups import parameter_groups
 from training.pretraining.recipe import PretrainingRecipe, read_pretraining_recipe, shipped_recipes
 from training.pretraining.schedule import Moment
 from training.pretraining.sinkhorn import sinkhorn
-from training.pretraining.small_resnet import ResNet18
 from workers.bundle import normalise
+from workers.networks.features import create_backbone
 from workers.networks.vit import ViT
 
 _START = Moment(0, 100)
@@ -213,7 +213,7 @@ def test_the_queue_is_what_the_key_encoder_said_before() -> None:
 def test_batch_norm_groups_do_not_see_each_other() -> None:
     torch.manual_seed(0)
     images = torch.randn(8, 1, 32, 32)
-    whole, grouped = ResNet18(1), ResNet18(1)
+    whole, grouped = (create_backbone("chexnode_resnet18", {}) for _ in range(2))
     grouped.load_state_dict(whole.state_dict())
     with_groups(grouped, 2)
     apart = torch.stack([whole(images[start::2]).cls[-1] for start in (0, 1)], dim=1).flatten(0, 1)
