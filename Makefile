@@ -11,7 +11,7 @@ run: setup fetch-viewer  ## start a node with a local Orthanc, send two phantom 
 	@$(VENV)/bin/chexnode demo --home $(HOME_FOLDER) --orthanc-port $(ORTHANC_PORT) $(if $(ONCE),--once)
 
 test: setup-test fetch-viewer check  ## static checks and every test
-	@$(VENV)/bin/python -m pytest --numprocesses 2
+	@$(VENV)/bin/python -m pytest --numprocesses 2 --no-loadscope-reorder
 
 check: setup-test  ## format, lint, types, import contracts
 	@$(VENV)/bin/ruff format --check .

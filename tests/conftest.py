@@ -37,6 +37,16 @@ class Mode:
     migrated: Callable[[Path], str]
 
 
+#: Folders of long tests: what is begun last should be short, or one of those that run side by side ends long before
+#: the other.
+_LONG = {"viewer", "end_to_end", "training", "faults", "pictures", "backends"}
+
+
+def _mode_of(nodeid: str) -> str | None:
+    parameters = nodeid.partition("[")[2].rstrip("]").split("-")
+    return next((mode for mode in MODES if mode in parameters), None)
+
+
 class _Together(LoadScopeScheduling):  # type: ignore[misc]
     """Of tests that run side by side, those of one file, and all of one mode, stay together: they share peers.
 
@@ -44,14 +54,17 @@ class _Together(LoadScopeScheduling):  # type: ignore[misc]
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        file, _, test = nodeid.partition("::")
-        parameters = test.partition("[")[2].rstrip("]").split("-")
-        return next((mode for mode in MODES if mode in parameters), file)
+        return _mode_of(nodeid) or nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     return _Together(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a mode first, then long ones, then the others."""
+    items.sort(key=lambda item: 0 if _mode_of(item.nodeid) else 1 if _LONG & set(item.path.parts) else 2)
 
 
 @pytest.fixture(scope="session")

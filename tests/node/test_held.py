@@ -47,18 +47,17 @@ def _refused(url: Any) -> Iterator[None]:
 
 @contextmanager
 def _read_only(ledger: Ledger) -> Iterator[None]:
-    def forbid(connection: Any, *_: object) -> None:
-        connection.execute("PRAGMA query_only = ON")
+    state = "ON"
 
-    def allow(connection: Any, *_: object) -> None:
-        connection.execute("PRAGMA query_only = OFF")
+    # Never taken away again: other threads may be going through the listeners.
+    @event.listens_for(ledger.engine, "checkout")
+    def set_state(connection: Any, *_: object) -> None:
+        connection.execute(f"PRAGMA query_only = {state}")
 
-    event.listen(ledger.engine, "checkout", forbid)
     try:
         yield
     finally:
-        event.remove(ledger.engine, "checkout", forbid)
-        event.listen(ledger.engine, "checkout", allow)
+        state = "OFF"
 
 
 @pytest.fixture
