@@ -1,6 +1,6 @@
 """Inference rows: made by reception, and by planning for images that came before a bundle was active."""
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from node.ledger import now
@@ -11,6 +11,9 @@ from schemas.tables import Inference, Study, WorkState
 #: What is analysed first, by the order's priority (lower goes first); studies that nobody waits for come last.
 PRIORITY = {OrderPriority.STAT: 10, OrderPriority.HIGH: 50, OrderPriority.ROUTINE: 100}
 BACKFILL_PRIORITY = 1000
+_OF_BUNDLE = select(Inference).where(
+    Inference.pixel_digest == bindparam("pixel_digest"), Inference.bundle_digest == bindparam("bundle_digest")
+)
 
 
 def inference_priority(study: Study) -> int:
@@ -23,9 +26,7 @@ def queue_inference(session: Session, pixel_digest: str, file_sha256: str, bundl
 
     One that waits with a lower priority is moved up, and one whose output retention has removed is computed again.
     """
-    known = session.scalar(
-        select(Inference).where(Inference.pixel_digest == pixel_digest, Inference.bundle_digest == bundle_digest)
-    )
+    known = session.scalar(_OF_BUNDLE, {"pixel_digest": pixel_digest, "bundle_digest": bundle_digest})
     if known is not None:
         if known.state == WorkState.DUE:
             known.priority = min(known.priority, priority)

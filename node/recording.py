@@ -54,11 +54,15 @@ LISTED = {
     RouteReason.NO_BUNDLE,
 }
 #: What is asked for every object that comes: SQLAlchemy takes several times as long for a statement that is built anew.
+_NOW = select(now())
 _SERIES = select(Series).where(Series.series_instance_uid == bindparam("series_instance_uid"))
 _INSTANCE = select(Instance).where(Instance.sop_instance_uid == bindparam("sop_instance_uid"))
 _OWN = select(StoredObject.id).where(StoredObject.sop_instance_uid == bindparam("sop_instance_uid"))
 _ORDER_PRIORITIES = select(Instance.order_priority).join(Series).where(Series.study_id == bindparam("study_id"))
 _ROUTE_REASONS = select(Instance.route_reason).join(Series).where(Series.study_id == bindparam("study_id"))
+_FORGET_PLANNED = (
+    delete(Planned).where(Planned.study_id == bindparam("study_id")).execution_options(synchronize_session=False)
+)
 _CURRENT_FILE = select(Instance.file_sha256, Instance.removed_at).where(
     Instance.sop_instance_uid == bindparam("sop_instance_uid"),
     Instance.dataset_digest == bindparam("dataset_digest"),
@@ -135,6 +139,8 @@ class Recorder:
             self._forget(session, received, known, sha256)
             return Recorded(None)
         study = lock_study(session, received.study_instance_uid)
+        # Asked for once: a row with an expression in it takes SQLAlchemy twice as long.
+        moment = session.scalars(_NOW).one()
         series = session.scalar(_SERIES, {"series_instance_uid": received.series_instance_uid})
         instance = session.scalar(_INSTANCE, {"sop_instance_uid": received.sop_instance_uid})
         route = self._route(session, arrival)
@@ -147,7 +153,7 @@ class Recorder:
                 file_sha256=sha256,
                 dataset_digest=received.dataset_digest,
                 calling_ae_title=arrival.calling_ae_title,
-                received_at=now(),
+                received_at=moment,
             )
             session.add(reception)
         reception.outcome, reception.detail = outcome, contradiction.words if contradiction else ""
@@ -162,11 +168,11 @@ class Recorder:
                 )
             )
             if study is not None:
-                study.changed_at = now()
+                study.changed_at = moment
             return Recorded(outcome, frozenset({received.study_instance_uid}))
         if outcome is Outcome.RESTORED and not self._store.holds(sha256):
             raise OutOfResourcesError("Its earlier copy was being removed; send it again.")
-        self._keep(session, arrival, route, outcome, study, series, instance)
+        self._keep(session, arrival, route, outcome, study, series, instance, moment)
         note = rejection_note(received) if route.reason != RouteReason.OWN_OBJECT else None
         return Recorded(outcome, self._rejected(session, note) if note else frozenset())
 
@@ -198,11 +204,12 @@ class Recorder:
         study: Study | None,
         series: Series | None,
         instance: Instance | None,
+        moment: float,
     ) -> None:
         received, sha256 = arrival.received, arrival.sha256
         if study is None:
-            study = Study(study_instance_uid=received.study_instance_uid, first_received_at=now())
-            study.changed_at = study.last_received_at = now()
+            study = Study(study_instance_uid=received.study_instance_uid, first_received_at=moment)
+            study.changed_at = study.last_received_at = moment
             study.urgency, study.order_priority, study.read_state = (
                 Urgency.ROUTINE,
                 OrderPriority.ROUTINE,
@@ -228,7 +235,7 @@ class Recorder:
         instance.dataset_digest = received.dataset_digest
         instance.pixel_digest = received.pixel_digest
         instance.header_digest = received.header_digest
-        instance.received_at = now() - arrival.age_seconds
+        instance.received_at = moment - arrival.age_seconds
         instance.removed_at = None
         instance.selected = route.selected
         instance.route_reason = route.reason
@@ -238,18 +245,20 @@ class Recorder:
         # A report or a result of ours that quotes the order does not speak for it, nor does what was rejected.
         silent = (RouteReason.OWN_OBJECT, RouteReason.NOT_AN_IMAGE, RouteReason.REJECTED)
         instance.order_priority = OrderPriority.ROUTINE if route.reason in silent else order_priority(received.header)
-        study.last_received_at, study.removed_at = now(), None
+        study.last_received_at, study.removed_at = moment, None
         session.flush()
-        if route.reason == RouteReason.REJECTED:
-            drop_unfinished(session, instance)
-        self._prioritise(session, study)
-        self._list(session, study, outcome, route, arrival.calling_ae_title)
-        # Also of one that no bundle takes at present: a result may have to be withdrawn, or a bundle be activated.
-        if route.view or was_chest:
-            self._plan_again(session, study)
-        priority = inference_priority(study)
-        for digest in route.bundles:
-            queue_inference(session, instance.pixel_digest, sha256, digest, priority)
+        # What is asked for from here on is in the tables; what changes goes there once, at the end.
+        with session.no_autoflush:
+            if route.reason == RouteReason.REJECTED:
+                drop_unfinished(session, instance)
+            self._prioritise(session, study)
+            self._list(session, study, outcome, route, arrival.calling_ae_title)
+            # Also of one that no bundle takes at present: a result may have to be withdrawn, or a bundle be activated.
+            if route.view or was_chest:
+                self._plan_again(session, study)
+            priority = inference_priority(study)
+            for digest in route.bundles:
+                queue_inference(session, instance.pixel_digest, sha256, digest, priority)
 
     def _rejected(self, session: Session, note: RejectionNote) -> frozenset[str]:
         studies = reject(session, note)
@@ -261,7 +270,7 @@ class Recorder:
 
     def _plan_again(self, session: Session, study: Study) -> None:
         study.result_due_at = now() + self._quiet_seconds
-        session.execute(delete(Planned).where(Planned.study_id == study.id))
+        session.execute(_FORGET_PLANNED, {"study_id": study.id})
 
     def _prioritise(self, session: Session, study: Study) -> None:
         ordered = map(OrderPriority, session.scalars(_ORDER_PRIORITIES, {"study_id": study.id}))

@@ -22,6 +22,7 @@ log = structlog.get_logger()
 
 #: A shorter beginning of a digest names nothing.
 _LEAST_PREFIX = 6
+_ACTIVE = select(Bundle.digest, Bundle.manifest).where(Bundle.state == BundleState.ACTIVE).order_by(Bundle.name)
 
 
 class BundleNotFoundError(ChexnodeError):
@@ -50,10 +51,7 @@ def active_bundles(session: Session) -> list[ActiveBundle]:
     One whose manifest this software cannot read (another version of it has activated it) is left out; the doctor says
     so. Reception must go on in any case.
     """
-    rows = session.execute(
-        select(Bundle.digest, Bundle.manifest).where(Bundle.state == BundleState.ACTIVE).order_by(Bundle.name)
-    )
-    found = ((digest, parsed_manifest(manifest)) for digest, manifest in rows)
+    found = ((digest, parsed_manifest(manifest)) for digest, manifest in session.execute(_ACTIVE))
     return [ActiveBundle(digest, manifest) for digest, manifest in found if manifest is not None]
 
 

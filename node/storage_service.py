@@ -5,8 +5,9 @@ Nothing is decoded here.
 """
 
 import errno
+import os
 import threading
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
 import structlog
@@ -20,7 +21,7 @@ from node.acceptor.message import Sink
 from node.metrics import RECEIVED_BYTES, STORE_ANSWERS, STORE_SECONDS
 from node.object_store import FolderObjectStore
 from node.queue import ANALYSIS, Publisher
-from node.received import ReceivedFile, read_received
+from node.received import Reading, ReceivedFile
 from node.reception import ReceptionDesk
 from schemas.errors import ChexnodeError, IdentityError, NotDicomError, OutOfResourcesError
 from schemas.settings import Settings
@@ -40,6 +41,7 @@ class StorageService:
 
     def __init__(self, settings: Settings, desk: ReceptionDesk, store: FolderObjectStore, publisher: Publisher) -> None:
         self._space = Space(store.incoming, settings.storage.minimum_free_bytes, settings.dicom.maximum_object_bytes)
+        self._readers = ThreadPoolExecutor(os.cpu_count(), "reader")
         self._desk = desk
         self._publisher = publisher
         #: Studies that each open association has brought.
@@ -47,7 +49,7 @@ class StorageService:
         self._lock = threading.Lock()
 
     def open_sink(self, context: AnsweredContext, command: Dataset) -> Sink:
-        return IncomingObject(self._space, context, command)
+        return IncomingObject(self._space, self._readers, context, command)
 
     def answer(self, request: Request) -> Answer:
         with STORE_SECONDS.time():
@@ -103,15 +105,15 @@ class StorageService:
         if not isinstance(incoming, IncomingObject):
             raise NotDicomError("The request came without a data set.")
         RECEIVED_BYTES.inc(incoming.size)
-        path = incoming.complete()
+        reading = incoming.complete()
         try:
-            return self._take_file(path, request, last_byte)
+            return self._take_file(reading, request, last_byte)
         except Exception:
-            path.unlink(missing_ok=True)
+            reading.path.unlink(missing_ok=True)
             raise
 
-    def _take_file(self, path: Path, request: Request, last_byte: float) -> str:
-        received = read_received(path)
+    def _take_file(self, reading: Reading, request: Request, last_byte: float) -> str:
+        received = reading.finish()
         _check_request(received, request.message.command)
         self._desk.take(received, request.calling_ae_title, last_byte)
         return received.study_instance_uid

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import secrets
+from concurrent.futures import Executor, Future, wait
 from pathlib import Path
 
 from pydicom import Dataset
@@ -14,6 +15,7 @@ from pydicom.uid import UID
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
 
 from node.acceptor.associate import AnsweredContext
+from node.received import Reading
 from schemas.errors import ChexnodeError, InstanceUidError, ObjectTooLargeError, OutOfResourcesError, SopClassError
 from schemas.identity import IMPLEMENTATION_CLASS_UID, implementation_version_name
 
@@ -59,13 +61,19 @@ class IncomingObject:
 
     Parameters
     ----------
+    readers
+        Threads that read a large object while the rest of it comes.
     context, command
         Of the C-STORE-RQ.
     """
 
-    def __init__(self, space: Space, context: AnsweredContext, command: Dataset) -> None:
+    def __init__(self, space: Space, readers: Executor, context: AnsweredContext, command: Dataset) -> None:
         self._space = space
+        self._readers = readers
         self._path = space.folder / f"{secrets.token_hex(12)}.dcm"
+        self._reading = Reading(self._path)
+        #: What a reader does of it, once there is enough.
+        self._read: Future[None] | None = None
         self._descriptor: int | None = None
         #: Bytes that came, with the preamble and group 0002.
         self.size = 0
@@ -91,17 +99,22 @@ class IncomingObject:
                 self._refuse(error)
 
     def discard(self) -> None:
+        if self._read is not None:
+            self._read.cancel()
         self._close()
         self._path.unlink(missing_ok=True)
 
-    def complete(self) -> Path:
+    def complete(self) -> Reading:
         """The whole file, the caller's from now on. Raises what stood in the way: a ChexnodeError, or OSError."""
         if self._descriptor is not None:
             self._begin_writing()
         self._close()
         if self._refusal is not None:
             raise self._refusal
-        return self._path
+        if self._read is not None and not self._read.cancel():
+            # What failed there will fail again where it can be told.
+            wait((self._read,))
+        return self._reading
 
     def _append(self, fragment: memoryview) -> None:
         assert self._descriptor is not None
@@ -113,6 +126,8 @@ class IncomingObject:
             fragment = fragment[os.write(self._descriptor, fragment) :]
         if self.size - self._begun >= _BEGIN_EVERY_BYTES:
             self._begin_writing()
+            if self._read is None or self._read.done():
+                self._read = self._readers.submit(self._reading.advance)
 
     def _begin_writing(self) -> None:
         """Have the kernel write to the disk what it has of the file, without waiting: little is left for the fsync."""

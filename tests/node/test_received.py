@@ -1,6 +1,7 @@
 """Identity and the three digests of a received file."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from node.received import ReceivedFile, read_received
+from node.received import Reading, ReceivedFile, read_received
 from schemas.errors import IdentityError, NotDicomError
 from tests.support.phantoms import write_phantom
 
@@ -77,34 +78,69 @@ def test_one_changed_pixel_is_seen(path: Path) -> None:
     assert before.pixel_digest != after.pixel_digest
 
 
-@pytest.mark.parametrize(
-    "syntax",
-    [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian],
+UNCOMPRESSED = (
+    ImplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
 )
-def test_every_uncompressed_transfer_syntax_is_read(path: Path, syntax: str, tmp_path: Path) -> None:
+
+
+def write_as(target: Path, path: Path, syntax: str, pixel: int | None) -> None:
+    """The phantom at `path` in another transfer syntax, every pixel byte `pixel`; None: without pixels."""
     source = dcmread(path)
+    dataset = Dataset(source)
+    dataset.file_meta = source.file_meta
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    if pixel is None:
+        del dataset.PixelData
+    else:
+        dataset.add_new("PixelData", "OW", bytes([pixel]) * len(source.PixelData))
+        # Something after the pixels, as some devices have it.
+        dataset.add_new(0xFFFCFFFC, "OB", b"\0" * 10)
+    dcmwrite(
+        target,
+        dataset,
+        implicit_vr=syntax == ImplicitVRLittleEndian,
+        little_endian=syntax != ExplicitVRBigEndian,
+        enforce_file_format=True,
+    )
+
+
+@pytest.mark.parametrize("syntax", UNCOMPRESSED)
+def test_every_uncompressed_transfer_syntax_is_read(path: Path, syntax: str, tmp_path: Path) -> None:
     target = tmp_path / "syntax.dcm"
-
-    def write(pixels: bytes) -> None:
-        dataset = Dataset(source)
-        dataset.file_meta = source.file_meta
-        dataset.file_meta.TransferSyntaxUID = UID(syntax)
-        dataset.add_new("PixelData", "OW", pixels)
-        dcmwrite(
-            target,
-            dataset,
-            implicit_vr=syntax == ImplicitVRLittleEndian,
-            little_endian=syntax != ExplicitVRBigEndian,
-            enforce_file_format=True,
-        )
-
-    write(b"\0" * len(source.PixelData))
+    write_as(target, path, syntax, 0)
     found = read_received(target)
     assert found.has_pixel_data
     assert found.transfer_syntax_uid == syntax
     # The pixel digest covers the pixels in every syntax, the deflated one too.
-    write(b"\1" * len(source.PixelData))
+    write_as(target, path, syntax, 1)
     assert read_received(target).pixel_digest != found.pixel_digest
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    syntax=st.sampled_from(UNCOMPRESSED),
+    sizes=st.lists(st.integers(0, 200_000) | st.integers(0, 3000), max_size=6),
+    pixels=st.booleans(),
+)
+def test_a_file_that_is_read_while_it_grows_is_found_to_be_the_same(
+    path: Path, tmp_path: Path, syntax: str, sizes: list[int], pixels: bool
+) -> None:
+    whole, growing = tmp_path / "whole.dcm", tmp_path / "growing.dcm"
+    write_as(whole, path, syntax, 7 if pixels else None)
+    content = whole.read_bytes()
+    reading = Reading(growing)
+    for size in [*sorted(sizes), len(content)]:
+        growing.write_bytes(content[:size])
+        if size < len(content):
+            reading.advance()
+    found, expected = (
+        {each.name: getattr(read, each.name) for each in fields(read) if each.name != "path"}
+        for read in (reading.finish(), read_received(whole))
+    )
+    assert found == expected
 
 
 def test_an_object_without_pixels_is_read_and_says_so(path: Path) -> None:
