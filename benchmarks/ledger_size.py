@@ -24,6 +24,7 @@ from sqlalchemy import ColumnElement, Integer, String, case, cast, func, insert,
 from sqlalchemy.orm import Session
 
 from node.database import upgrade
+from node.garbage import spare_what_is_loaded
 from node.ledger import Ledger, now
 from node.ledger_figures import read_figures
 from node.logs import configure_logs
@@ -90,6 +91,7 @@ def main() -> None:
         size = _scalar(full.ledger, "SELECT pg_database_size(current_database())") / 1e9
         console.print(f"{arguments.studies:,} studies, {size:.1f} GB, filled in {perf_counter() - started:.0f} s")
         _fill(empty.ledger, _OPEN)
+        spare_what_is_loaded()
         _print_queries(full, empty, console)
         _print_intake(full, empty, arguments.associations, Path(name), console)
 

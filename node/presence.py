@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from node.garbage import spare_what_is_loaded
 from node.ledger import Ledger, now
 from node.metrics import local_figures
 from node.repeating import repeating
@@ -25,6 +26,7 @@ _FORGOTTEN_SECONDS = 3600.0
 def present(ledger: Ledger, role: str) -> Iterator[int]:
     """Be listed as `role` (node, worker, delivery) while the block runs; gives the key of its row."""
     row_id = ledger.write(lambda session: _arrive(session, role))
+    spare_what_is_loaded()
     try:
         with repeating("presence", _BEAT_SECONDS, lambda: _beat(ledger, row_id)):
             yield row_id
