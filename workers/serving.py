@@ -89,7 +89,7 @@ class Serving:
     def report_as(self, process_id: int) -> None:
         """Say in the ledger, under this row of `Process`, what is served here and why the rest is not."""
         self._process_id = process_id
-        self._report()
+        self._tend()
 
     @contextmanager
     def hold(self) -> Iterator[dict[str, Served]]:
@@ -127,14 +127,18 @@ class Serving:
 
     def _watch(self) -> None:
         while not self._stopped.wait(_LOOK_SECONDS):
-            try:
-                self._look()
-                self._report()
-            except SQLAlchemyError as error:
-                log.warning("the registry does not answer, trying again", error=type(error).__name__)
-            except Exception:
-                # Without the watcher no change of a bundle would ever be noticed.
-                log.exception("the bundles could not be looked after, trying again")
+            self._tend()
+
+    def _tend(self) -> None:
+        """Serve what the registry says, and report; what fails now is tried again by the watcher."""
+        try:
+            self._look()
+            self._report()
+        except SQLAlchemyError as error:
+            log.warning("the registry does not answer, trying again", error=type(error).__name__)
+        except Exception:
+            # Without the watcher no change of a bundle would ever be noticed.
+            log.exception("the bundles could not be looked after, trying again")
 
     def _look(self) -> None:
         """Begin to load what became active, and let go what is no longer."""

@@ -37,7 +37,9 @@ class Orders:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        self._reached = folder.with_name("reached")
+        for each in (folder, self._reached):
+            each.mkdir(parents=True, exist_ok=True)
 
     def give(self, state: State, action: Action) -> None:
         """Whoever reaches the state first carries it out, once."""
@@ -49,8 +51,13 @@ class Orders:
         for each in self._folder.iterdir():
             each.unlink(missing_ok=True)
 
+    def reached(self) -> set[str]:
+        """Names of the states that any part has come to, with or without an order."""
+        return {each.name for each in self._reached.iterdir()}
+
     def carry_out(self, state: State) -> None:
         """Called by the part that has reached `state`."""
+        (self._reached / state.name).touch()
         order = self._folder / state.name
         try:
             action = Action(order.read_text())

@@ -85,7 +85,7 @@ def _request(method: str) -> Callable[[Call], bool]:
 STATES = [
     # Reception.
     State("receiving", Part.NODE, At("node.acceptor.incoming:IncomingObject", "write")),
-    State("received", Part.NODE, At("node.received", "read_received")),
+    State("received", Part.NODE, At("node.received:Reading", "finish")),
     State("before sync", Part.NODE, At("os", "fsync", when=_of_the_store)),
     State("before rename", Part.NODE, At("os", "rename", when=_into_the_store)),
     State("after rename", Part.NODE, At("os", "rename", after=True, when=_into_the_store)),
@@ -119,9 +119,7 @@ STATES = [
     State("after claim of a picture", Part.WORKER, At("node.leases", "claim", after=True, when=_claimed("Picture"))),
     State("before picture commit", Part.WORKER, Commit("Picture"), locked=True),
     # Delivery.
-    State(
-        "after claim of a delivery", Part.DELIVERY, At("node.leases", "claim", after=True, when=_claimed("Delivery"))
-    ),
+    State("after claim of a delivery", Part.DELIVERY, At("node.delivery.worker:Deliverer", "_hand_over")),
     State("before handing over", Part.DELIVERY, At("requests:Session", "send", when=_request("POST"))),
     State("after the PACS's answer", Part.DELIVERY, At("requests:Session", "send", after=True, when=_request("POST"))),
     State("before C-STORE to the PACS", Part.DELIVERY, At("pynetdicom.association:Association", "send_c_store")),

@@ -4,16 +4,19 @@ The whole matrix: benchmarks/fault_matrix.py. What the names mean: docs/faults.m
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from tests.doctor.examining import ConfiguredOrthanc
 from tests.faults import mutants
-from tests.faults.invariant import InvariantBroken
+from tests.faults.invariant import Expected, InvariantBroken, settled
 from tests.faults.matrix import PROOFS, possible, run, trial
 from tests.faults.rig import Rig, Servers
-from tests.faults.states import Part
+from tests.faults.sending import Sender
+from tests.faults.states import STATES, Part
 from tests.support.peers import Postgres, Redis
+from tests.support.processes import wait_for
 
 #: A part takes long to start where others want the processor too.
 pytestmark = pytest.mark.timeout(1200)
@@ -54,6 +57,22 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         for server in (orthanc, postgres, redis):
             if server is not None:
                 server.stop()
+
+
+@pytest.mark.parametrize("rig", ["embedded"], indirect=True, scope="module")
+def test_an_ordinary_study_passes_every_state_of_the_matrix(rig: Rig) -> None:
+    path, header = rig.radiograph()
+    assert Sender(rig.node.port, [path]).finish(60)
+    wait_for("the result is delivered", settled(rig.node.ledger, [Expected(header.StudyInstanceUID, [path])]), 120)
+    missing = {each.name for each in STATES}
+
+    def all_passed() -> bool:
+        missing.difference_update(rig.orders.reached())
+        return not missing
+
+    with suppress(AssertionError):
+        wait_for("storage is committed", all_passed, 30)
+    assert not missing
 
 
 @pytest.mark.parametrize(("rig", "state", "condition"), _SAMPLE, indirect=["rig"], scope="module")

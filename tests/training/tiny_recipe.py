@@ -43,7 +43,7 @@ batch = 2
 learning_rate = 1e-3
 
 [evaluation]
-count = 8
+count = 4
 first_seed = 1000
 
 [[gate.metrics]]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, event, select
 
 from node.activation import activate, register
 from node.bundle_files import bundle_path
@@ -86,3 +86,26 @@ def test_a_bundle_that_does_not_load_here_keeps_no_other_from_being_served_and_i
         wait_for("it is served after all", lambda: set(serving.digests()) == {good, late})
         wait_for("the report follows", lambda: not any(error for _, error in reported().values()))
     assert reported() == {}  # a worker that is gone serves nothing
+
+
+def test_a_ledger_that_takes_nothing_while_a_worker_starts_is_told_later(
+    ledger: Ledger, settings: Settings, serving: Serving, tmp_path: Path
+) -> None:
+    digest = activated(ledger, settings, write_tiny_bundle(tmp_path / "1", "tiny", "1"))
+    serving.start()
+    locked = ["OFF"]
+
+    @event.listens_for(ledger.engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(f"PRAGMA query_only = {locked[0]}")
+
+    with present(ledger, "worker") as process_id:
+        locked[0] = "ON"
+        serving.report_as(process_id)
+        locked[0] = "OFF"
+
+        def reported() -> list[str]:
+            with ledger.read() as session:
+                return list(session.scalars(select(ServedBundle.bundle_digest)))
+
+        wait_for("the report is there", lambda: reported() == [digest])

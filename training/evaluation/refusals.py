@@ -9,12 +9,13 @@ from rich.progress import Progress
 
 from schemas.bundle import Acceptance, Manifest, Metric
 from schemas.codes import DistanceBasis
+from training.evaluation.drawing import drawn
 from training.evaluation.seeing import Seen, look, seen
 from training.evaluation.statistics import share
 from training.examples.phantoms import FILM_SIDE
 from training.phantom.not_chest import Subject, render_not_chest
 from training.phantom.truth import Family
-from training.rendering import film_size, render_processes
+from training.rendering import film_size
 from workers.calibration import class_scores
 from workers.interpret import interpret
 from workers.networks.network import Network
@@ -34,19 +35,23 @@ class RefusalReading:
     right_reason: bool
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    seed: int
+    subject: Subject
+
+
 def read_others(
     network: Network, manifest: Manifest, seeds: Sequence[int], progress: Progress, family: Family = Family.FROZEN
 ) -> Iterator[RefusalReading]:
     """Draw an image for each seed, every subject in turn, and read it as the product does."""
     task = progress.add_task("Reading other images", total=len(seeds))
     subjects = list(Subject)
-    with render_processes() as processes:
-        wanted = [subjects[number % len(subjects)] for number in range(len(seeds))]
-        for subject, image in zip(
-            wanted, processes.map(partial(_drawn, manifest=manifest, family=family), seeds, wanted), strict=True
-        ):
-            yield _read(network, manifest, subject, image)
-            progress.advance(task)
+    wanted = [_Wanted(seed, subjects[number % len(subjects)]) for number, seed in enumerate(seeds)]
+    images = drawn(partial(_drawn, manifest=manifest, family=family), wanted)
+    for each, image in zip(wanted, images, strict=True):
+        yield _read(network, manifest, each.subject, image)
+        progress.advance(task)
 
 
 def evaluate_refusals(readings: Sequence[RefusalReading]) -> list[Metric]:
@@ -64,8 +69,9 @@ def evaluate_refusals(readings: Sequence[RefusalReading]) -> list[Metric]:
     return figures
 
 
-def _drawn(seed: int, subject: Subject, *, manifest: Manifest, family: Family) -> Seen:
-    image = render_not_chest(seed, *film_size(seed, FILM_SIDE), subject=subject, family=family).image
+def _drawn(wanted: _Wanted, *, manifest: Manifest, family: Family) -> Seen:
+    rows, columns = film_size(wanted.seed, FILM_SIDE)
+    image = render_not_chest(wanted.seed, rows, columns, subject=wanted.subject, family=family).image
     return seen(image, manifest)
 
 
