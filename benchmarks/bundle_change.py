@@ -23,7 +23,7 @@ from rich.table import Table
 from sqlalchemy import func, select
 
 from benchmarks.running_node import add_production, measured_node
-from node.activation import activate, register
+from node.bundles.activation import activate, register
 from schemas.bundle import MANIFEST_FILE, bundle_folder, read_manifest
 from schemas.result import StudyResult
 from schemas.tables import Bundle, Inference, Instance, Result, Series, Study, WorkState

@@ -23,15 +23,15 @@ from rich.table import Table
 from sqlalchemy import ColumnElement, Integer, String, case, cast, func, insert, literal, null, select
 from sqlalchemy.orm import Session
 
-from node.database import upgrade
 from node.garbage import spare_what_is_loaded
-from node.ledger import Ledger, now
-from node.ledger_figures import read_figures
-from node.logs import configure_logs
-from node.object_store import FolderObjectStore
+from node.intake.received import read_received
+from node.intake.reception import ReceptionDesk
+from node.ledger.database import upgrade
+from node.ledger.figures import read_figures
+from node.ledger.ledger import Ledger, now
+from node.monitoring.logs import configure_logs
 from node.queue import Publisher
-from node.received import read_received
-from node.reception import ReceptionDesk
+from node.storage.object_store import FolderObjectStore
 from node.sweep import Sweep
 from node.worklist import Selection, Show, read_worklist
 from schemas.result import Urgency

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select
 
-from node.activation import activate, register
-from node.ledger import Ledger
+from node.bundles.activation import activate, register
+from node.ledger.ledger import Ledger
 from schemas.errors import PeerError
 from schemas.tables import Delivery, Inference, Instance, Reception, Result, Series, StoredObject, Study, WorkState
 from tests.support.bundles import write_tiny_bundle

@@ -23,8 +23,8 @@ from rich.progress import track
 from sqlalchemy import func, select
 
 from benchmarks.running_node import measured_node
-from node.activation import activate, register
-from node.leases import WORK_TABLES
+from node.bundles.activation import activate, register
+from node.ledger.leases import WORK_TABLES
 from schemas.bundle import bundle_folder, read_manifest
 from schemas.settings import WorkerSettings
 from schemas.tables import Inference, WorkState

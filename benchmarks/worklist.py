@@ -21,9 +21,9 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from benchmarks.running_node import add_production, measured_node
-from node.ledger import Ledger, now
+from node.intake.study_description import searchable
+from node.ledger.ledger import Ledger, now
 from node.reading import settle
-from node.study_description import searchable
 from node.worklist import PAGE_ROWS, Selection, read_rows, read_worklist
 from schemas.result import StudyResult, Urgency
 from schemas.settings import AllowedWaits

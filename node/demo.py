@@ -19,12 +19,12 @@ from sqlalchemy import select
 
 from node.delivery.orthanc import TimedOrthanc
 from node.demo_table import StudyProgress, progress_table, read_progress
-from node.ledger import Ledger
+from node.ledger.ledger import Ledger
 from node.local_orthanc import find_orthanc, orthanc_part, wait_alive
-from node.logs import configure_logs
-from node.presence import present_roles
-from node.readback import read_back
-from node.send import send_files
+from node.monitoring.logs import configure_logs
+from node.monitoring.presence import present_roles
+from node.network.send import send_files
+from node.results.readback import read_back
 from node.supervisor import Part, Supervisor, check_port, only_one, stop_signals
 from node.up import make_supervisor, page_address
 from schemas.errors import ChexnodeError

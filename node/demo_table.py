@@ -6,9 +6,9 @@ from rich.table import Table
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from node.foremost import enumerated, ranked, tubes_first
-from node.score_words import score_number
-from node.tube_words import distance_words, position_words, short_name
+from node.results.foremost import enumerated, ranked, tubes_first
+from node.results.score_words import score_number
+from node.results.tube_words import distance_words, position_words, short_name
 from schemas.codes import TubePosition
 from schemas.result import StudyResult
 from schemas.settings import ResultObject

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import and_, bindparam, case, select, update
 from sqlalchemy.orm import Session
 
-from node.bundle_results import read_document
-from node.ledger import now
+from node.ledger.ledger import now
+from node.results.bundle_results import read_document
 from node.triage import allowed_wait, more_pressing, most_pressing, study_urgency
 from schemas.errors import StudyChangedError, StudyNotFoundError
 from schemas.result import OrderPriority, Urgency

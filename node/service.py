@@ -7,22 +7,22 @@ import click
 import structlog
 
 import node.without_decoders  # noqa: F401 - before pydicom
-from node.activation import provide_shipped
+from node.bundles.activation import provide_shipped
 from node.commitment.responder import CommitmentResponder
 from node.commitment.service import offer_commitment
-from node.database import ready_ledger
-from node.dimse import DimseServer
-from node.ledger import Ledger, open_ledger
-from node.logs import configure_logs_of
-from node.metrics import watch_disk
-from node.object_store import FolderObjectStore
-from node.presence import present
+from node.intake.reception import ReceptionDesk
+from node.intake.reconciliation import reconcile
+from node.ledger.database import ready_ledger
+from node.ledger.ledger import Ledger, open_ledger
+from node.monitoring.logs import configure_logs_of
+from node.monitoring.metrics import watch_disk
+from node.monitoring.presence import present
+from node.network.dimse import DimseServer
+from node.network.receivers import RECEIVER, Receivers
 from node.queue import ANALYSIS, Publisher
 from node.reading import reschedule
-from node.receivers import RECEIVER, Receivers
-from node.reception import ReceptionDesk
-from node.reconciliation import reconcile
-from node.stores import open_store, own_store
+from node.storage.object_store import FolderObjectStore
+from node.storage.stores import open_store, own_store
 from node.sweep import Sweep
 from schemas.errors import SettingsError
 from schemas.settings import Settings, load_settings
@@ -78,7 +78,7 @@ class Node:
 
 
 class ReceiverProcess:
-    """One of the receivers of a node that has several (node/receivers.py); the ledger is migrated by then."""
+    """One of the receivers of a node that has several (node/network/receivers.py); the ledger is migrated by then."""
 
     def __init__(self, settings: Settings) -> None:
         self.ledger = open_ledger(settings)

@@ -6,17 +6,17 @@ import structlog
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from node.clock import ClockWatch
+from node.bundles.handing_over import hand_over, has_orphans
 from node.commitment.due import commitments_due, give_up_commitment
 from node.delivery.breaker import due_deliveries
 from node.delivery.withdrawal import give_up_late, withdraw_replaced
-from node.handing_over import hand_over, has_orphans
-from node.leases import NO_LIMIT, WORK_TABLES, WorkTable, claimable, give_up_abandoned
-from node.ledger import Ledger
-from node.object_store import FolderObjectStore
+from node.ledger.clock import ClockWatch
+from node.ledger.leases import NO_LIMIT, WORK_TABLES, WorkTable, claimable, give_up_abandoned
+from node.ledger.ledger import Ledger
 from node.queue import ANALYSIS, HINTS, TRAINING, Publisher, delivery_queue
-from node.results_planning import is_complete
-from node.retention import Retention
+from node.results.planning import is_complete
+from node.storage.object_store import FolderObjectStore
+from node.storage.retention import Retention
 from schemas.change_tables import Withdrawal
 from schemas.settings import Destination, DicomDestination, Settings
 from schemas.tables import Delivery, Inference, Picture, Result, Study, TrainingRun

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from pydicom import Dataset
 
-from node.attributes import items, text
+from node.intake.attributes import items, text
 from schemas.codes import Category, TubePosition
 from schemas.result import ImageResult, OrderPriority, Urgency
 from schemas.settings import AllowedWaits

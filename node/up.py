@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import click
 from rich.console import Console
 
-from node.activation import provide_shipped
-from node.database import upgrade
-from node.ledger import open_ledger
-from node.logs import configure_logs_of
-from node.presence import present_roles
+from node.bundles.activation import provide_shipped
+from node.ledger.database import upgrade
+from node.ledger.ledger import open_ledger
+from node.monitoring.logs import configure_logs_of
+from node.monitoring.presence import present_roles
 from node.queue import empty_file_broker
 from node.supervisor import Part, Supervisor, check_port, chexnode_part, only_one, stop_signals
 from schemas.settings import Settings, load_settings

@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select
 from sqlalchemy.orm import Session
 
-from node.bundle_results import BundleResult, StudyResults, manifests, pictures, study_results
-from node.foremost import enumerated
-from node.image_states import Analysis, ImageState, image_states
-from node.ledger import now
+from node.intake.study_description import searchable
+from node.ledger.ledger import now
 from node.reading import results_key
-from node.study_description import searchable
+from node.results.bundle_results import BundleResult, StudyResults, manifests, pictures, study_results
+from node.results.foremost import enumerated
+from node.results.image_states import Analysis, ImageState, image_states
 from node.triage import allowed_wait
 from schemas.result import ImageResult, OrderPriority, Urgency
 from schemas.settings import AllowedWaits

@@ -1,6 +1,6 @@
 """The ledger's tables of what does not stay as it came: rejected, set aside in quarantine, withdrawn, removed.
 
-Used by reception (node/recording.py), planning of results, retention, quarantine, and the page.
+Used by reception (node/intake/recording.py), planning of results, retention, quarantine, and the page.
 """
 
 from enum import StrEnum
@@ -51,7 +51,7 @@ class Quarantined(Base):
     #: UIDs, file and words are there.
     reception_id: Mapped[int] = mapped_column(ForeignKey("reception.id"), unique=True)
     contradiction: Mapped[str] = mapped_column(String(16))
-    #: What a corrected study is known by (node/quarantine.py).
+    #: What a corrected study is known by (node/intake/quarantine.py).
     patient_id: Mapped[str] = mapped_column(Text)
     pixel_digest: Mapped[str] = mapped_column(String(64))
 

@@ -96,7 +96,7 @@ class Base(DeclarativeBase):
 
 
 class Work:
-    """Columns of a row that is claimed under a fenced lease (node/leases.py)."""
+    """Columns of a row that is claimed under a fenced lease (node/ledger/leases.py)."""
 
     state: Mapped[str] = mapped_column(String(16), default=WorkState.DUE)
     due_at: Mapped[float] = mapped_column(Double)
@@ -114,7 +114,7 @@ class Work:
 
 
 class BundleState(StrEnum):
-    """State of a model bundle in the registry (node/registry.py)."""
+    """State of a model bundle in the registry (node/bundles/registry.py)."""
 
     #: Known to this node, never served.
     CANDIDATE = "candidate"
@@ -228,9 +228,9 @@ class Study(Base):
     opened_by: Mapped[str] = mapped_column(String(64), default="")
     read_at: Mapped[float | None] = mapped_column(Double, index=True)
     read_by: Mapped[str] = mapped_column(String(64), default="")
-    #: Last change of anything that the worklist or the study's page shows (node/changes.py).
+    #: Last change of anything that the worklist or the study's page shows (node/ledger/changes.py).
     changed_at: Mapped[float] = mapped_column(Double, index=True)
-    #: When retention removed its files (node/retention.py); NULL while there are any.
+    #: When retention removed its files (node/storage/retention.py); NULL while there are any.
     removed_at: Mapped[float | None] = mapped_column(Double)
 
     series: Mapped[list["Series"]] = relationship(back_populates="study")
@@ -281,14 +281,14 @@ class Instance(Base):
     header_digest: Mapped[str] = mapped_column(String(64))
     #: When its last byte came.
     received_at: Mapped[float] = mapped_column(Double)
-    #: When retention removed its file and what was made of it; NULL while they are kept (node/retention.py).
+    #: When retention removed its file and what was made of it; NULL while they are kept (node/storage/retention.py).
     removed_at: Mapped[float | None] = mapped_column(Double)
-    #: Whether routing gives it to the model, and why (node/routing.py).
+    #: Whether routing gives it to the model, and why (node/intake/routing.py).
     selected: Mapped[bool] = mapped_column()
     route_reason: Mapped[str] = mapped_column(String(32))
     route_explanation: Mapped[str] = mapped_column(Text)
     #: Of a frontal chest radiograph its view (PA, AP, or frontal when that is all that is known), "" of all else: what
-    #: each bundle's population is asked with (node/population.py).
+    #: each bundle's population is asked with (node/intake/population.py).
     view: Mapped[str] = mapped_column(String(8), default="")
     #: The patient's age at the examination, where the header says it.
     age_years: Mapped[float | None] = mapped_column(Double)
@@ -504,7 +504,7 @@ class Delivery(Work, Base):
 
 
 class Process(Base):
-    """A running part of the node, as long as it says so itself (node/presence.py)."""
+    """A running part of the node, as long as it says so itself (node/monitoring/presence.py)."""
 
     __tablename__ = "process"
 
@@ -515,7 +515,7 @@ class Process(Base):
     process_id: Mapped[int] = mapped_column()
     started_at: Mapped[float] = mapped_column(Double)
     seen_at: Mapped[float] = mapped_column(Double, index=True)
-    #: What it has counted and measured, as Prometheus reads it (node/metrics.py).
+    #: What it has counted and measured, as Prometheus reads it (node/monitoring/metrics.py).
     figures: Mapped[str] = mapped_column(Text, default="")
 
 

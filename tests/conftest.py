@@ -16,8 +16,8 @@ import pytest
 from playwright.sync_api import Browser
 from xdist.scheduler.loadscope import LoadScopeScheduling  # type: ignore[import-untyped]
 
-from node.database import upgrade
-from node.ledger import Ledger
+from node.ledger.database import upgrade
+from node.ledger.ledger import Ledger
 from tests.support.browser import chromium
 from tests.support.live_node import LiveNode, orthanc_destination
 from tests.support.peers import Orthanc, Postgres, RabbitMq, Redis

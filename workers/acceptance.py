@@ -1,7 +1,7 @@
 """Whether an image is a frontal chest radiograph at all, and why not: asked before anything is said of a patient.
 
-Called by workers/interpret.py. Routing has asked the header before (node/routing.py), and an image all of whose pixels
-are alike has not come so far (workers/preparation.py); here the model answers.
+Called by workers/interpret.py. Routing has asked the header before (node/intake/routing.py), and an image all of whose
+pixels are alike has not come so far (workers/preparation.py); here the model answers.
 """
 
 from collections.abc import Mapping

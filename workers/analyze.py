@@ -11,12 +11,12 @@ from rich.progress import track
 from rich.table import Table
 
 from node.files import expand
-from node.foremost import enumerated, ranked, tubes_first
-from node.logs import configure_logs
-from node.received import read_received
-from node.routing import RoutedBundle, route
-from node.score_words import score_number
-from node.tube_words import position_words, short_name
+from node.intake.received import read_received
+from node.intake.routing import RoutedBundle, route
+from node.monitoring.logs import configure_logs
+from node.results.foremost import enumerated, ranked, tubes_first
+from node.results.score_words import score_number
+from node.results.tube_words import position_words, short_name
 from schemas.bundle import Manifest, bundle_folder, read_manifest
 from schemas.errors import ChexnodeError, EngineError
 from schemas.identity import software_version

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset
 
-from node.routing import age_years
+from node.intake.routing import age_years
 from node.triage import malpositioned_tube, urgency
 from schemas.bundle import Manifest
 from schemas.codes import NOT_FOR_CLINICAL_USE

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from node.attributes import items, number, numbers, text, values
+from node.intake.attributes import items, number, numbers, text, values
 from schemas.errors import PixelDataError
 
 #: A VOI LUT that leaves less contrast than this (of 1) shows a black or white film; it belongs to other values (a

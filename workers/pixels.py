@@ -30,7 +30,7 @@ from pydicom.uid import (
     JPEGLSTransferSyntaxes,
 )
 
-from node.attributes import number, text
+from node.intake.attributes import number, text
 from schemas.errors import ChexnodeError, NotDicomError, ObjectMissingError, PixelDataError, UnsupportedImageError
 from workers.bars import Area, area_without_bars
 from workers.grayscale import presentation_values

@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
-from node.logs import configure_logs
+from node.monitoring.logs import configure_logs
 from schemas.errors import WorkerProcessLostError
 
 P = ParamSpec("P")

@@ -13,12 +13,12 @@ from rich.table import Table
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from node.activation import activate, before, register, retire
-from node.bundle_files import bundle_path
-from node.database import upgrade
-from node.ledger import Ledger, open_ledger
-from node.logs import configure_logs
-from node.registry import BundleStateError, find_bundle
+from node.bundles.activation import activate, before, register, retire
+from node.bundles.files import bundle_path
+from node.bundles.registry import BundleStateError, find_bundle
+from node.ledger.database import upgrade
+from node.ledger.ledger import Ledger, open_ledger
+from node.monitoring.logs import configure_logs
 from schemas.bundle import Manifest, bundle_folder, read_manifest
 from schemas.errors import BundleError
 from schemas.settings import LogLevel, Settings, load_settings

@@ -1,7 +1,8 @@
 """The engines of a worker: one for each active bundle, changed over while work goes on.
 
-A watcher looks at the registry (node/registry.py) twice a second. A new version is loaded beside the one that serves,
-and that one finishes what it holds before it ends, so that a change costs no image. Used by the worker and its tasks.
+A watcher looks at the registry (node/bundles/registry.py) twice a second. A new version is loaded beside the one that
+serves, and that one finishes what it holds before it ends, so that a change costs no image. Used by the worker and its
+tasks.
 """
 
 import threading
@@ -15,10 +16,10 @@ from sqlalchemy import delete
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from node.bundle_files import fetch_files
-from node.ledger import Ledger, now
-from node.registry import ActiveBundle, active_bundles
-from node.stores import other_stores
+from node.bundles.files import fetch_files
+from node.bundles.registry import ActiveBundle, active_bundles
+from node.ledger.ledger import Ledger, now
+from node.storage.stores import other_stores
 from schemas.bundle import Manifest, read_manifest
 from schemas.errors import BundleError, ChexnodeError
 from schemas.settings import Settings

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
-from node.attributes import number, numbers, text
+from node.intake.attributes import number, numbers, text
 from schemas.codes import DistanceBasis
 
 #: Spacings outside are mistakes (micrometres, DPI, sizes): detectors have 0.05 to 0.2 mm, thumbnails up to 2 mm.

@@ -13,15 +13,15 @@ from pydicom.uid import Comprehensive3DSRStorage, generate_uid
 from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import Session
 
+from node.bundles.registry import active_bundles, manifest_of
 from node.delivery.worker import RANK
-from node.leases import Commit, Lease, claim, claimable, complete, perform
-from node.ledger import Ledger, now
-from node.metrics import FORWARD_SECONDS, READ_SECONDS
-from node.object_store import ObjectStore
+from node.ledger.leases import Commit, Lease, claim, claimable, complete, perform
+from node.ledger.ledger import Ledger, now
+from node.monitoring.metrics import FORWARD_SECONDS, READ_SECONDS
 from node.queue import Publisher, delivery_queue, stopping
 from node.reading import lock_study, settle
-from node.registry import active_bundles, manifest_of
-from node.results_planning import make_current, plan_results, wanted_objects
+from node.results.planning import make_current, plan_results, wanted_objects
+from node.storage.object_store import ObjectStore
 from schemas.bundle import Manifest
 from schemas.identity import software_version
 from schemas.result import EngineReference, FailedImage

@@ -44,7 +44,7 @@ def tune_command(bundle: str | None, device: str | None, images: Path | None) ->
     from rich.progress import Progress
 
     import workers.engine_preload  # sets torch's threads as in an engine process
-    from node.bundle_files import bundle_path
+    from node.bundles.files import bundle_path
     from schemas.bundle import bundle_digest, read_manifest
     from schemas.codes import Landmark
     from schemas.errors import BundleError

@@ -13,10 +13,10 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from node.delivery.worker import RANK
-from node.leases import Commit, Lease, claim, complete, perform
-from node.ledger import Ledger, now
-from node.object_store import ObjectStore
+from node.ledger.leases import Commit, Lease, claim, complete, perform
+from node.ledger.ledger import Ledger, now
 from node.queue import Publisher, delivery_queue
+from node.storage.object_store import ObjectStore
 from schemas.change_tables import Withdrawal
 from schemas.codes import RejectionReason
 from schemas.settings import ResultObject, Settings

@@ -6,13 +6,13 @@ This process never imports torch; the engines' own do.
 import click
 import structlog
 
-from node.activation import provide_shipped
-from node.database import ready_ledger
-from node.logs import configure_logs_of
-from node.metrics import watch_disk
-from node.presence import present
+from node.bundles.activation import provide_shipped
+from node.ledger.database import ready_ledger
+from node.monitoring.logs import configure_logs_of
+from node.monitoring.metrics import watch_disk
+from node.monitoring.presence import present
 from node.queue import ANALYSIS, Publisher, make_celery, run_worker
-from node.stores import open_store
+from node.storage.stores import open_store
 from schemas.settings import load_settings
 from workers.processes import Processes
 from workers.serving import Serving

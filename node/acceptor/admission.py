@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from node.acceptor.associate import AssociateRequest
-from node.metrics import OPEN_ASSOCIATIONS
+from node.monitoring.metrics import OPEN_ASSOCIATIONS
 from schemas.allowed_caller import Address, parse_caller
 from schemas.settings import DicomSettings
 

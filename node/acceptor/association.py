@@ -1,6 +1,6 @@
 """An association from its acceptor's side: the state machine of PS3.8 9.2 as one thread reads it, top to bottom.
 
-Made by node/dimse.py for each connection. What a message means is the services'; here is how it comes and goes.
+Made by node/network/dimse.py for each connection. What a message means is the services'; here is how it comes and goes.
 """
 
 import socket
@@ -28,7 +28,7 @@ from node.acceptor.connection import (
 )
 from node.acceptor.contexts import OfferedContexts
 from node.acceptor.message import RESPONSE, Assembler, CommandField, MemorySink, Message, Sink, write_message
-from node.metrics import ASSOCIATIONS
+from node.monitoring.metrics import ASSOCIATIONS
 from schemas.allowed_caller import Address, parse_address
 from schemas.settings import DicomSettings
 

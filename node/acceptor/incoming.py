@@ -15,7 +15,7 @@ from pydicom.uid import UID
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
 
 from node.acceptor.associate import AnsweredContext
-from node.received import Reading
+from node.intake.received import Reading
 from schemas.errors import ChexnodeError, InstanceUidError, ObjectTooLargeError, OutOfResourcesError, SopClassError
 from schemas.identity import IMPLEMENTATION_CLASS_UID, implementation_version_name
 

@@ -4,7 +4,7 @@ from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
-from node.ledger import now
+from node.ledger.ledger import now
 from schemas.settings import DicomDestination
 from schemas.tables import Commitment, Delivery, DeliveryState
 

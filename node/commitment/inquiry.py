@@ -4,7 +4,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.commitment.messages import Request
-from node.ledger import now
+from node.ledger.ledger import now
 from schemas.destination_tables import CommitmentInquiry, InquiredInstance
 from schemas.tables import WorkState
 

@@ -11,9 +11,9 @@ from pydicom import Dataset
 from pynetdicom import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind  # type: ignore[attr-defined]
 
-from node.association import NoAssociationError, associated
 from node.delivery.dicom import limits_of, peer_of
 from node.delivery.stow import dicomweb_client
+from node.network.association import NoAssociationError, associated
 from schemas.errors import CommitmentError, SettingsError
 from schemas.settings import Destination, DicomDestination, DicomwebDestination, OrthancDestination
 

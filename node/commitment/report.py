@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.commitment.messages import Report
-from node.ledger import now
+from node.ledger.ledger import now
 from schemas.destination_tables import CommitmentRequest
 from schemas.settings import WorkSettings
 from schemas.tables import Commitment, Delivery, DeliveryState, StoredObject

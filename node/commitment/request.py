@@ -17,7 +17,6 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from node.association import NoAssociationError, associated
 from node.commitment.due import due_for_commitment
 from node.commitment.messages import (
     REQUEST,
@@ -31,7 +30,8 @@ from node.commitment.messages import (
 )
 from node.commitment.report import record_report
 from node.delivery.dicom import limits_of, peer_of
-from node.ledger import Ledger, now
+from node.ledger.ledger import Ledger, now
+from node.network.association import NoAssociationError, associated
 from node.queue import stopping
 from schemas.destination_tables import CommitmentRequest
 from schemas.errors import CommitmentError, SettingsError

@@ -11,7 +11,6 @@ from pynetdicom import build_context, build_role
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from node.association import NoAssociationError, Peer, TimeLimits, associated
 from node.commitment.messages import (
     SOP_CLASS_UID,
     SOP_INSTANCE_UID,
@@ -22,8 +21,9 @@ from node.commitment.messages import (
     write_report,
 )
 from node.commitment.proof import ReceivedInstance, held_by
-from node.leases import NO_LIMIT, Commit, Lease, claim, claimable, complete, perform
-from node.ledger import Ledger, now
+from node.ledger.leases import NO_LIMIT, Commit, Lease, claim, claimable, complete, perform
+from node.ledger.ledger import Ledger, now
+from node.network.association import NoAssociationError, Peer, TimeLimits, associated
 from schemas.destination_tables import CommitmentInquiry, InquiredInstance
 from schemas.errors import CommitmentError
 from schemas.remote_ae import RemoteAe, parse_remote_ae

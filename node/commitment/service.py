@@ -27,8 +27,8 @@ from node.commitment.messages import (
     read_request,
 )
 from node.commitment.report import record_report
-from node.dimse import DimseServer
-from node.ledger import Ledger
+from node.ledger.ledger import Ledger
+from node.network.dimse import DimseServer
 from schemas.remote_ae import parse_remote_ae
 from schemas.settings import DicomDestination, Settings
 

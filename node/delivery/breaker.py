@@ -11,8 +11,8 @@ import structlog
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from node.leases import NO_LIMIT, Lease, claim_in, claimable
-from node.ledger import now
+from node.ledger.leases import NO_LIMIT, Lease, claim_in, claimable
+from node.ledger.ledger import now
 from schemas.destination_tables import Breaker, DestinationState
 from schemas.errors import DeliveryError, DestinationDownError
 from schemas.settings import Destination, WorkSettings

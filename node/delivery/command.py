@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from node.delivery.breaker import try_now
 from node.delivery.withdrawal import drop, replaced
-from node.ledger import now, open_ledger
+from node.ledger.ledger import now, open_ledger
 from schemas.destination_tables import Breaker, DestinationState
 from schemas.settings import load_settings
 from schemas.tables import Commitment, Delivery, DeliveryState, Result, StoredObject, Study

@@ -24,11 +24,11 @@ from pydicom.uid import (
 )
 from pynetdicom import _config, build_context
 
-from node.association import NoAssociationError, Peer, TimeLimits, associated
 from node.delivery.parcel import Parcel
 from node.delivery.stow import out_of_resources, refused_for_good
-from node.dicom_tls import ClientTls
-from node.store_status import explain
+from node.network.association import NoAssociationError, Peer, TimeLimits, associated
+from node.network.dicom_tls import ClientTls
+from node.network.store_status import explain
 from schemas.errors import DeliveryError, DeliveryRefusedError, DestinationDownError, SettingsError
 from schemas.settings import DicomDestination
 

@@ -3,7 +3,7 @@
 import os
 
 from node.delivery.parcel import Parcel
-from node.durable import sync_folder
+from node.storage.durable import sync_folder
 from schemas.errors import DestinationDownError
 from schemas.settings import FolderDestination
 

@@ -4,7 +4,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session, aliased
 
-from node.ledger import now
+from node.ledger.ledger import now
 from schemas.settings import Destination, ResultObject
 from schemas.tables import Delivery, DeliveryState, Result, StoredObject
 

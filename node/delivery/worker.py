@@ -11,19 +11,19 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.commitment.request import CommitmentAsker
-from node.database import ready_ledger
 from node.delivery.breaker import claim_delivery, note_answer, note_failure
 from node.delivery.destination import Sender, make_sender
 from node.delivery.parcel import Parcel
 from node.delivery.withdrawal import replaced, waits_for_companions
-from node.leases import NO_LIMIT, Commit, Lease, complete, perform
-from node.ledger import Ledger, now
-from node.logs import configure_logs_of
-from node.metrics import DELIVERIES, watch_disk
-from node.object_store import ObjectStore
-from node.presence import present
+from node.ledger.database import ready_ledger
+from node.ledger.leases import NO_LIMIT, Commit, Lease, complete, perform
+from node.ledger.ledger import Ledger, now
+from node.monitoring.logs import configure_logs_of
+from node.monitoring.metrics import DELIVERIES, watch_disk
+from node.monitoring.presence import present
 from node.queue import delivery_queue, make_celery, run_worker, stopping
-from node.stores import open_store
+from node.storage.object_store import ObjectStore
+from node.storage.stores import open_store
 from schemas.errors import DeliveryError, DeliveryRefusedError, SettingsError
 from schemas.settings import Destination, DicomDestination, ResultObject, Settings, load_settings
 from schemas.tables import Commitment, Delivery, Result, StoredObject, Study

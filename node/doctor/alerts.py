@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from node.alerts import AlertName, Situation, examine
 from node.doctor.verdict import Finding, Judge, Subject, Verdict, failed, ok, skipped, warning
+from node.monitoring.alerts import AlertName, Situation, examine
 from schemas.settings import Settings
 
 _NAMES = (AlertName.DESTINATION_DOWN, AlertName.DEAD_LETTERS, AlertName.NOT_COMMITTED, AlertName.QUARANTINE)

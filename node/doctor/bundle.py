@@ -10,12 +10,12 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from node.bundle_files import bundle_path
+from node.bundles.files import bundle_path
+from node.bundles.registry import ActiveBundle, active_bundles
 from node.doctor.reach_ledger import LedgerUnavailableError, reach_ledger
 from node.doctor.verdict import Finding, Judge, Status, Subject, Verdict, failed, ok, skipped, warning
-from node.ledger import now
-from node.presence import present_processes
-from node.registry import ActiveBundle, active_bundles
+from node.ledger.ledger import now
+from node.monitoring.presence import present_processes
 from schemas.bundle import Manifest, bundle_digest, bundle_folder, read_manifest
 from schemas.codes import NOT_FOR_CLINICAL_USE
 from schemas.errors import SettingsError

@@ -15,7 +15,7 @@ from rich.text import Text
 from node.doctor.checks import names, run_checks
 from node.doctor.settings_check import read_settings
 from node.doctor.verdict import Status, Verdict, summary, things_to_do
-from node.logs import configure_logs
+from node.monitoring.logs import configure_logs
 from schemas.settings import Settings
 
 STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold red", Status.SKIPPED: "dim"}

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 
 from node.doctor.reach_ledger import LedgerUnavailableError, reach_ledger
 from node.doctor.verdict import Finding, Judge, Subject, Verdict, failed, ok, warning
-from node.durable import sync_folder
-from node.object_store import FolderObjectStore
+from node.storage.durable import sync_folder
+from node.storage.object_store import FolderObjectStore
 from schemas.settings import Settings
 from schemas.tables import Inference, Instance, Result, ResultImage, Series, StoredObject, Study
 

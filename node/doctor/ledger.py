@@ -8,10 +8,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import make_url, select, text
 
 import schemas.migrations
-from node.database import current_revision, head_revision
 from node.doctor.reach_ledger import LedgerUnavailableError, reach_ledger
 from node.doctor.verdict import Finding, Judge, Subject, Verdict, failed, ok, warning
-from node.ledger import Ledger, now
+from node.ledger.database import current_revision, head_revision
+from node.ledger.ledger import Ledger, now
 from schemas.settings import Settings
 
 #: A round trip above this slows every step of every study.

@@ -15,12 +15,12 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 from pynetdicom import build_context
 from urllib3.exceptions import NameResolutionError, NewConnectionError
 
-from node.association import NoAssociation, NoAssociationError, Peer, associated
 from node.delivery.orthanc import OrthancSender
 from node.doctor.receiver import LIMITS, echo
 from node.doctor.trial_object import PATIENT_ID, as_parcel, trial_dataset
 from node.doctor.verdict import Finding, Judge, Status, Subject, Verdict, failed, ok, skipped, warning
-from node.store_status import explain
+from node.network.association import NoAssociation, NoAssociationError, Peer, associated
+from node.network.store_status import explain
 from schemas.errors import DeliveryError, DeliveryRefusedError
 from schemas.settings import OrthancDestination
 

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from node.doctor.ledger import migrations
 from node.doctor.reach_ledger import LedgerUnavailableError, reach_ledger
 from node.doctor.verdict import Finding, Judge, Status, Subject, Verdict, failed, ok, warning
-from node.ledger import Ledger, now
-from node.presence import present_processes
+from node.ledger.ledger import Ledger, now
+from node.monitoring.presence import present_processes
 from schemas.settings import Settings, settings_file
 from schemas.tables import Delivery, Inference, Picture, Process, Result, Study, WorkState
 

@@ -9,8 +9,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from node.doctor.listening import find_listener
 from node.doctor.reach_ledger import LedgerUnavailableError, reach_ledger
 from node.doctor.verdict import Finding, Judge, Subject, Verdict, failed, ok, warning
-from node.presence import present_processes
-from node.receivers import RECEIVER
+from node.monitoring.presence import present_processes
+from node.network.receivers import RECEIVER
 from node.supervisor import check_port
 from schemas.errors import PortInUseError, SettingsError
 from schemas.settings import Settings

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import URL, make_url, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from node.ledger import Ledger
+from node.ledger.ledger import Ledger
 from schemas.errors import ChexnodeError
 from schemas.settings import Settings
 

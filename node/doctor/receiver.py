@@ -8,11 +8,11 @@ from pynetdicom import build_context
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import SQLAlchemyError
 
-from node.association import NoAssociation, NoAssociationError, Peer, TimeLimits, associated
 from node.doctor.parts import how_to_start
 from node.doctor.reach_ledger import LedgerUnavailableError, reach_ledger
 from node.doctor.verdict import Finding, Judge, Subject, Verdict, failed, ok, skipped
-from node.presence import present_processes
+from node.monitoring.presence import present_processes
+from node.network.association import NoAssociation, NoAssociationError, Peer, TimeLimits, associated
 from schemas.allowed_caller import parse_address, parse_caller
 from schemas.settings import Settings
 

@@ -14,10 +14,10 @@ from pydicom.uid import (
 from pynetdicom import build_context
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from node.association import NoAssociationError, Peer, TimeLimits, associated
 from node.commitment.messages import SOP_CLASS_UID
 from node.delivery.dicom import peer_of
 from node.doctor.verdict import Finding, Judge, Subject, Verdict, failed, ok, warning
+from node.network.association import NoAssociationError, Peer, TimeLimits, associated
 from schemas.allowed_caller import parse_caller
 from schemas.errors import SettingsError
 from schemas.settings import DicomDestination, ResultObject

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from node.doctor.verdict import Finding, Judge, Subject, Verdict, failed, ok
-from node.stores import other_stores, store_secret
+from node.storage.stores import other_stores, store_secret
 from schemas.errors import SettingsError, StoreUnavailableError
 from schemas.settings import Settings
 

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from node.ledger import now
+from node.ledger.ledger import now
 from node.page.context import Page, page_of
 from node.page.rendering import render
 from node.page.visitor import Admin, Visitor

@@ -13,7 +13,7 @@ from argon2.exceptions import VerifyMismatchError
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from node.ledger import Ledger, now
+from node.ledger.ledger import Ledger, now
 from schemas.account_tables import Account, LoginSession, Role
 from schemas.errors import AccountError
 

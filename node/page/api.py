@@ -13,7 +13,7 @@ from node.page.context import UID, Page, Uid, page_of
 from node.page.visitor import Reader
 from node.page.words import doubts
 from node.page.worklist import mark_studies, selection
-from node.study_record import read_study
+from node.results.study_record import read_study
 from node.worklist import Row, Selection, place_in_words, read_worklist
 from schemas.result import StudyResult, Urgency
 from schemas.tables import Commitment, DeliveryState, ReadState

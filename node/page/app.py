@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
-from node.ledger import Ledger
-from node.object_store import ObjectStore
+from node.ledger.ledger import Ledger
+from node.monitoring.watch import Watch
 from node.page import api, checks, events, pacs_proxy, quarantine, study, viewer, worklist
 from node.page.context import Page
 from node.page.notice import NoticeBoard
 from node.page.rendering import FOLDER
 from node.page.security import install_security
-from node.watch import Watch
+from node.storage.object_store import ObjectStore
 from schemas.identity import software_version
 from schemas.settings import Settings
 

@@ -11,7 +11,7 @@ from anyio import CapacityLimiter, to_thread
 from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.orm import Session
 
-from node.ledger import now
+from node.ledger.ledger import now
 from node.page import access_log, accounts
 from node.page.addresses import origin_of_attempts
 from node.page.context import Page

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from node.ledger import now
+from node.ledger.ledger import now
 from node.page import access_log, accounts
 from node.page.attempts import Attempts
 from node.page.context import Page

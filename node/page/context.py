@@ -6,8 +6,8 @@ from typing import Annotated, cast
 from fastapi import Path
 from starlette.requests import HTTPConnection
 
-from node.ledger import Ledger
-from node.object_store import ObjectStore
+from node.ledger.ledger import Ledger
+from node.storage.object_store import ObjectStore
 from schemas.settings import Settings
 
 #: A UID in an address (PS3.5 section 9.1); anything else is answered 422 before a database sees it.

@@ -17,8 +17,8 @@ from fastapi import APIRouter, Request
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import StreamingResponse
 
-from node.changes import Changes
-from node.ledger import Ledger
+from node.ledger.changes import Changes
+from node.ledger.ledger import Ledger
 from node.page.context import page_of
 from node.page.sessions import still_valid
 from node.page.visitor import Reader

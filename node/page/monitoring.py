@@ -10,11 +10,11 @@ from fastapi import APIRouter, Request
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from node.exposition import exposition
-from node.health import readiness
+from node.monitoring.exposition import exposition
+from node.monitoring.health import readiness
+from node.monitoring.watch import Watch
 from node.page.addresses import address_of, is_loopback, is_proxied, names_this_host
 from node.page.context import page_of
-from node.watch import Watch
 
 router = APIRouter()
 

@@ -7,8 +7,8 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from node.ledger import Ledger
-from node.registry import active_bundles
+from node.bundles.registry import active_bundles
+from node.ledger.ledger import Ledger
 from schemas.bundle import Manifest
 from schemas.codes import NOT_FOR_CLINICAL_USE
 

@@ -6,12 +6,12 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from starlette.responses import RedirectResponse, Response
 
+from node.intake.quarantine import retry
+from node.intake.quarantine_entries import EntryName, find_entry, quarantine_count, quarantine_entries
 from node.page.access_log import record
 from node.page.context import page_of
 from node.page.rendering import render
 from node.page.visitor import Operator
-from node.quarantine import retry
-from node.quarantine_entries import EntryName, find_entry, quarantine_count, quarantine_entries
 
 routes = APIRouter()
 

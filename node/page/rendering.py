@@ -7,13 +7,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from node import score_words, tube_words
-from node.alerts import Alert
-from node.foremost import counted, foremost, tubes_first
+from node.monitoring.alerts import Alert
 from node.page import words
 from node.page.notice import NoticeBoard
 from node.page.shown import all_tubes, by_urgency, lead, leading_finding, leading_reading, study_findings, uncleared
 from node.page.visitor import visitor_of
+from node.results import score_words, tube_words
+from node.results.foremost import counted, foremost, tubes_first
 from node.worklist import PAGE_ROWS
 from schemas.account_tables import Role
 from schemas.identity import software_version

@@ -4,12 +4,12 @@ import click
 import structlog
 import uvicorn
 
-from node.database import ready_ledger
-from node.logs import configure_logs_of
-from node.metrics import watch_disk
+from node.ledger.database import ready_ledger
+from node.monitoring.logs import configure_logs_of
+from node.monitoring.metrics import watch_disk
+from node.monitoring.presence import present
 from node.page.app import create_page
-from node.presence import present
-from node.stores import open_store
+from node.storage.stores import open_store
 from node.supervisor import check_port
 from schemas.settings import Settings, load_settings
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from node.ledger import Ledger, now
+from node.ledger.ledger import Ledger, now
 from node.page import accounts
 from node.page.context import Page
 from node.page.visitor import Visitor

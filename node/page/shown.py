@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from node.bundle_results import BundleResult
-from node.foremost import ranked, tubes_first
-from node.study_record import Reading
+from node.results.bundle_results import BundleResult
+from node.results.foremost import ranked, tubes_first
+from node.results.study_record import Reading
 from node.worklist import Row
 from schemas.codes import Category, Device, Finding
 from schemas.result import FindingResult, ImageResult, TubeResult

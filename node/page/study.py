@@ -18,7 +18,7 @@ from node.page.rendering import render
 from node.page.viewer import study_link
 from node.page.visitor import Reader
 from node.reading import next_to_read
-from node.study_record import Reading, StudyRecord, read_study
+from node.results.study_record import Reading, StudyRecord, read_study
 from node.worklist import place_in_words
 from schemas.errors import ObjectMissingError, StoreUnavailableError, StudyNotFoundError
 from schemas.pictures import INDEX, PIXELS, PictureIndex

@@ -14,8 +14,8 @@ from rich.table import Table
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from node.database import current_revision, head_revision, upgrade
-from node.ledger import Ledger, open_ledger
+from node.ledger.database import current_revision, head_revision, upgrade
+from node.ledger.ledger import Ledger, open_ledger
 from node.page import access_log, accounts
 from node.page.words import clock
 from schemas.account_tables import AccessEntry, Role

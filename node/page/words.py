@@ -5,9 +5,9 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from urllib.parse import urlencode
 
-from node.foremost import enumerated, pressing_first
-from node.image_states import Analysis
-from node.study_record import Reading
+from node.results.foremost import enumerated, pressing_first
+from node.results.image_states import Analysis
+from node.results.study_record import Reading
 from node.worklist import Row, Selection, Show
 from schemas.codes import Device, Finding, Segment
 from schemas.result import EngineReference, ImageResult

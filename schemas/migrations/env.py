@@ -1,4 +1,4 @@
-"""Alembic environment: migrations run on the connection that node/database.py hands over."""
+"""Alembic environment: migrations run on the connection that node/ledger/database.py hands over."""
 
 from alembic import context
 

@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
-from node.activation import provide_shipped
-from node.bundle_files import bundle_path
-from node.database import upgrade
+from node.bundles.activation import provide_shipped
+from node.bundles.files import bundle_path
+from node.bundles.registry import active_bundles
 from node.doctor.verdict import Status
-from node.ledger import now, open_ledger
-from node.registry import active_bundles
+from node.ledger.database import upgrade
+from node.ledger.ledger import now, open_ledger
 from schemas.settings import Settings
 from schemas.tables import Bundle, Process, ServedBundle
 from tests.doctor.examining import examine, states

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pydicom.uid import generate_uid
 
-from node.association import TimeLimits
 from node.doctor.trial_object import as_parcel, trial_dataset
 from node.doctor.verdict import Status
+from node.network.association import TimeLimits
 from schemas.settings import Destination, FolderDestination, OrthancDestination, Settings
 from tests.doctor.examining import ConfiguredOrthanc, examine, orthanc, silent_port, states
 from tests.support.dicom_tools import dciodvfy_errors

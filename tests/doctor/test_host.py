@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from node.doctor.verdict import Status
-from node.ledger import now, open_ledger
-from node.object_store import FolderObjectStore
-from node.presence import present
+from node.ledger.ledger import now, open_ledger
+from node.monitoring.presence import present
+from node.storage.object_store import FolderObjectStore
 from schemas.settings import Settings
 from schemas.tables import Instance, Series, Study
 from tests.doctor.examining import examine

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url, text
 
-from node.database import downgrade, head_revision
 from node.doctor.verdict import Status
-from node.ledger import now, open_ledger
-from node.presence import present
+from node.ledger.database import downgrade, head_revision
+from node.ledger.ledger import now, open_ledger
+from node.monitoring.presence import present
 from schemas.settings import FolderDestination, Settings
 from schemas.tables import Inference, Result, Study, WorkState
 from tests.conftest import Mode

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import pytest
 from fastapi import FastAPI
 
-from node.ledger import now, open_ledger
-from node.object_store import FolderObjectStore
+from node.ledger.ledger import now, open_ledger
 from node.page import checks, sessions
 from node.page.accounts import hash_password
 from node.page.app import create_page
+from node.storage.object_store import FolderObjectStore
 from schemas.account_tables import Account, Role
 from schemas.settings import FolderDestination, Settings
 from tests.node.bundles import activated

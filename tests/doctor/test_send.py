@@ -19,9 +19,9 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, evt
 
-from node.association import NoAssociation, NoAssociationError
-from node.send import SendVerdict, send_files
-from node.store_status import explain
+from node.network.association import NoAssociation, NoAssociationError
+from node.network.send import SendVerdict, send_files
+from node.network.store_status import explain
 from tests.doctor.examining import port_that_hangs_up
 from tests.end_to_end.test_commands import run_chexnode
 from tests.support.processes import free_port
@@ -194,7 +194,7 @@ def test_a_file_whose_transfer_syntax_is_not_taken_stops_no_other(tmp_path: Path
 def test_more_kinds_than_one_association_holds_go_over_several(
     tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.send._CONTEXTS", 2)
+    monkeypatch.setattr("node.network.send._CONTEXTS", 2)
     classes = (SecondaryCaptureImageStorage, ComputedRadiographyImageStorage, MRImageStorage)
     paths = [write(tmp_path, sop_class=each) for each in classes]
     sent = send_files(paths, "127.0.0.1", serve(classes), "PEER", "SENDER")

@@ -7,7 +7,7 @@ import pytest
 
 from node.doctor.settings_check import passwords, read_settings
 from node.doctor.verdict import Status
-from node.ledger import now, open_ledger
+from node.ledger.ledger import now, open_ledger
 from schemas.account_tables import Account, Role
 from schemas.errors import SettingsError
 from schemas.settings import PageSettings, Settings

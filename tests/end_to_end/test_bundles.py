@@ -10,9 +10,9 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import Comprehensive3DSRStorage, generate_uid
 from sqlalchemy import func, select
 
-from node.activation import activate, register, retire
-from node.object_store import FolderObjectStore
-from node.registry import active_bundles
+from node.bundles.activation import activate, register, retire
+from node.bundles.registry import active_bundles
+from node.storage.object_store import FolderObjectStore
 from schemas.bundle import bundle_digest
 from schemas.result import StudyResult
 from schemas.tables import Inference, Result, ServedBundle, StoredObject, Study, WorkState

@@ -13,7 +13,7 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage, SegmentationStorage, generate_uid
 from sqlalchemy import select
 
-from node.readback import read_back
+from node.results.readback import read_back
 from schemas.codes import RejectionReason
 from schemas.result import StudyResult
 from schemas.settings import load_settings

@@ -15,8 +15,8 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
 from sqlalchemy import func, select
 
-from node.activation import activate, register
-from node.object_store import FolderObjectStore
+from node.bundles.activation import activate, register
+from node.storage.object_store import FolderObjectStore
 from schemas.errors import PeerError
 from schemas.tables import Delivery, Inference, Instance, Picture, Reception, Result, StoredObject, WorkState
 from tests.support.bundles import write_tiny_bundle

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from node.presence import present_processes
-from node.receivers import RECEIVER
+from node.monitoring.presence import present_processes
+from node.network.receivers import RECEIVER
 from tests.node.receiving import ASSOCIATE_AC, RawPeer, echo_request
 from tests.support.live_node import LiveNode
 from tests.support.phantoms import write_phantom

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from node.presence import present_processes
+from node.monitoring.presence import present_processes
 from tests.support.live_node import LiveNode
 from tests.support.phantoms import write_phantom
 from tests.support.processes import Running, wait_for

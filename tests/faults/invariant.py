@@ -12,7 +12,7 @@ from pydicom.uid import Comprehensive3DSRStorage
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from node.ledger import Ledger
+from node.ledger.ledger import Ledger
 from schemas.tables import (
     Commitment,
     Delivery,

@@ -183,7 +183,7 @@ class _Commits:
 
             return complete
 
-        wrap("node.leases", "complete", completing)
+        wrap("node.ledger.leases", "complete", completing)
 
 
 class _Connections:

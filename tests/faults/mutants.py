@@ -55,11 +55,11 @@ def _no_fencing() -> None:
 
         return change
 
-    wrap("node.leases", "_change", unfenced)
+    wrap("node.ledger.leases", "_change", unfenced)
 
 
 def _no_duplicate_check() -> None:
-    wrap("node.recording", "known_file", lambda original: lambda session, received: None)
+    wrap("node.intake.recording", "known_file", lambda original: lambda session, received: None)
 
 
 def _early_answer() -> None:
@@ -75,7 +75,7 @@ def _early_answer() -> None:
 
         return take
 
-    wrap("node.reception:ReceptionDesk", "take", early)
+    wrap("node.intake.reception:ReceptionDesk", "take", early)
 
 
 def _blind_delivery() -> None:

@@ -15,8 +15,8 @@ import requests
 from pydicom import Dataset
 from sqlalchemy.exc import SQLAlchemyError
 
-from node.activation import activate, register
-from node.presence import present_processes
+from node.bundles.activation import activate, register
+from node.monitoring.presence import present_processes
 from tests.doctor.examining import ConfiguredOrthanc
 from tests.faults.disk import Disk
 from tests.faults.launcher import FOLDER, MUTANT, Orders

@@ -62,8 +62,11 @@ class State:
     by_itself: bool = field(default=False, kw_only=True)
 
 
-def _claimed(name: str) -> Callable[[Call], bool]:
-    return lambda call: call.result is not None and call.result.table.__name__ == name
+def _claim_of(name: str) -> At:
+    def claimed(call: Call) -> bool:
+        return call.result is not None and call.result.table.__name__ == name
+
+    return At("node.ledger.leases", "claim", after=True, when=claimed)
 
 
 def _into_the_store(call: Call) -> bool:
@@ -85,7 +88,7 @@ def _request(method: str) -> Callable[[Call], bool]:
 STATES = [
     # Reception.
     State("receiving", Part.NODE, At("node.acceptor.incoming:IncomingObject", "write")),
-    State("received", Part.NODE, At("node.received:Reading", "finish")),
+    State("received", Part.NODE, At("node.intake.received:Reading", "finish")),
     State("before sync", Part.NODE, At("os", "fsync", when=_of_the_store)),
     State("before rename", Part.NODE, At("os", "rename", when=_into_the_store)),
     State("after rename", Part.NODE, At("os", "rename", after=True, when=_into_the_store)),
@@ -96,11 +99,13 @@ STATES = [
     ),
     State("before publish", Part.NODE, At("celery:Celery", "send_task")),
     State("after publish", Part.NODE, At("celery:Celery", "send_task", after=True)),
-    State("before release", Part.NODE, At("node.reception:ReceptionDesk", "close_studies")),
-    State("after release", Part.NODE, At("node.reception:ReceptionDesk", "close_studies", after=True)),
-    State("in sweep", Part.NODE, At("node.leases", "give_up_abandoned", after=True), locked=True, by_itself=True),
+    State("before release", Part.NODE, At("node.intake.reception:ReceptionDesk", "close_studies")),
+    State("after release", Part.NODE, At("node.intake.reception:ReceptionDesk", "close_studies", after=True)),
+    State(
+        "in sweep", Part.NODE, At("node.ledger.leases", "give_up_abandoned", after=True), locked=True, by_itself=True
+    ),
     # Inference and results.
-    State("after claim of an image", Part.WORKER, At("node.leases", "claim", after=True, when=_claimed("Inference"))),
+    State("after claim of an image", Part.WORKER, _claim_of("Inference")),
     State("in inference", Part.WORKER, At("workers.engine:Engine", "run")),
     State("after inference", Part.WORKER, At("workers.engine:Engine", "run", after=True)),
     State("before inference commit", Part.WORKER, Commit("Inference"), locked=True),
@@ -108,15 +113,15 @@ STATES = [
     State(
         "in planning",
         Part.WORKER,
-        At("node.results_planning", "plan_results", after=True, when=lambda call: bool(call.result)),
+        At("node.results.planning", "plan_results", after=True, when=lambda call: bool(call.result)),
         locked=True,
     ),
-    State("after claim of a result", Part.WORKER, At("node.leases", "claim", after=True, when=_claimed("Result"))),
+    State("after claim of a result", Part.WORKER, _claim_of("Result")),
     State("in building", Part.WORKER, At("workers.processes:Processes", "call_for")),
     State("objects built", Part.WORKER, At("workers.processes:Processes", "call_for", after=True)),
     State("before result commit", Part.WORKER, Commit("Result"), locked=True),
     State("after result commit", Part.WORKER, Commit("Result", after=True)),
-    State("after claim of a picture", Part.WORKER, At("node.leases", "claim", after=True, when=_claimed("Picture"))),
+    State("after claim of a picture", Part.WORKER, _claim_of("Picture")),
     State("before picture commit", Part.WORKER, Commit("Picture"), locked=True),
     # Delivery.
     State("after claim of a delivery", Part.DELIVERY, At("node.delivery.worker:Deliverer", "_hand_over")),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from node.alerts import Alert, AlertName, examine
-from node.database import upgrade
-from node.ledger import Ledger, now
+from node.ledger.database import upgrade
+from node.ledger.ledger import Ledger, now
+from node.monitoring.alerts import Alert, AlertName, examine
 from schemas.settings import FolderDestination, Settings, StorageSettings
 from schemas.tables import Base, Inference, WorkState
 from tests.conftest import Mode

@@ -10,11 +10,11 @@ from pydantic import SecretStr
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from node.alerts import AlertName, examine
-from node.database import downgrade, upgrade
-from node.health import health_command, readiness
-from node.ledger import now
-from node.presence import present
+from node.ledger.database import downgrade, upgrade
+from node.ledger.ledger import now
+from node.monitoring.alerts import AlertName, examine
+from node.monitoring.health import health_command, readiness
+from node.monitoring.presence import present
 from schemas.change_tables import Contradiction, Quarantined
 from schemas.destination_tables import Breaker, DestinationState
 from schemas.settings import AlertSettings, Settings, StorageSettings, StoreSettings
@@ -225,7 +225,7 @@ def test_a_backlog_is_what_has_been_due_for_longer_than_the_settings_say(watched
 def test_clocks_that_differ_are_told(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     assert AlertName.CLOCK not in watched.names()
     true_time = time.time
-    monkeypatch.setattr("node.alerts.time.time", lambda: true_time() + 60)
+    monkeypatch.setattr("node.monitoring.alerts.time.time", lambda: true_time() + 60)
     (alert,) = (each for each in watched.alerts() if each.name == AlertName.CLOCK)
     assert "behind" in alert.found
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from node.conformance import conformance_command, conformance_statement, private_codes
+from node.network.conformance import conformance_command, conformance_statement, private_codes
 from schemas.codes import TubePosition
 
 _COMMITTED = Path(__file__).resolve().parent.parent.parent / "docs" / "conformance.md"

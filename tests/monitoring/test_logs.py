@@ -19,7 +19,7 @@ from pydicom import Dataset, dcmread
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
-from node.logs import words_of
+from node.monitoring.logs import words_of
 from schemas.errors import DeliveryError
 from schemas.tables import Delivery, DeliveryState
 from tests.monitoring.conftest import Watched
@@ -46,7 +46,7 @@ def found_in(said: str) -> list[str]:
 _EVERYTHING_GOES_WRONG = """
     import logging, threading, warnings
     import structlog
-    from node.logs import configure_logs
+    from node.monitoring.logs import configure_logs
     from schemas.errors import DeliveryError
 
     configure_logs()
@@ -250,7 +250,7 @@ def test_no_line_of_code_logs_an_exception_as_text() -> None:
                 logs = isinstance(call.func, ast.Attribute) and call.func.attr in _LEVELS
                 if logs and handler.name and any(_is_text_of(handler.name, each.value) for each in call.keywords):
                     found.append(f"{path.relative_to(root)}:{call.lineno}")
-    assert found == [], "pass the exception itself (error=error): node/logs.py says of it what may be said"
+    assert found == [], "pass the exception itself (error=error): node/monitoring/logs.py says of it what may be said"
 
 
 def _is_text_of(name: str, value: ast.expr) -> bool:

@@ -10,13 +10,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import update
 from starlette.testclient import TestClient
 
-from node.alerts import AlertName, examine
-from node.exposition import exposition
-from node.leases import Attempt, claim, perform
-from node.metrics import STORE_ANSWERS, local_figures, watch_disk
-from node.object_store import FolderObjectStore
+from node.ledger.leases import Attempt, claim, perform
+from node.monitoring.alerts import AlertName, examine
+from node.monitoring.exposition import exposition
+from node.monitoring.metrics import STORE_ANSWERS, local_figures, watch_disk
+from node.monitoring.presence import present
 from node.page.app import create_page
-from node.presence import present
+from node.storage.object_store import FolderObjectStore
 from schemas.errors import PixelDataError
 from schemas.settings import MetricsSettings
 from schemas.tables import Inference, Process, WorkState

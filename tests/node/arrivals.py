@@ -8,13 +8,13 @@ from pydicom import Dataset, dcmread
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from node.bundles.registry import active_bundles
 from node.delivery.worker import RANK
-from node.ledger import Ledger, now
-from node.object_store import FolderObjectStore
-from node.received import read_received
-from node.reception import Answer, ReceptionDesk
-from node.registry import active_bundles
-from node.results_planning import plan_results, wanted_objects
+from node.intake.received import read_received
+from node.intake.reception import Answer, ReceptionDesk
+from node.ledger.ledger import Ledger, now
+from node.results.planning import plan_results, wanted_objects
+from node.storage.object_store import FolderObjectStore
 from schemas.settings import AllowedWaits, ResultObject
 from schemas.tables import Delivery, DeliveryState, Inference, Result, StoredObject, Study, WorkState
 

@@ -5,9 +5,9 @@ import hashlib
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from node.activation import activate, retire
-from node.ledger import Ledger, now
-from node.registry import ActiveBundle, active_bundles
+from node.bundles.activation import activate, retire
+from node.bundles.registry import ActiveBundle, active_bundles
+from node.ledger.ledger import Ledger, now
 from schemas.bundle import Manifest, Population, bundle_folder, read_manifest
 from schemas.tables import Bundle
 

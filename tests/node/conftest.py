@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from node.database import upgrade
-from node.ledger import Ledger
-from node.object_store import FolderObjectStore
-from node.reception import ReceptionDesk
+from node.intake.reception import ReceptionDesk
+from node.ledger.database import upgrade
+from node.ledger.ledger import Ledger
+from node.storage.object_store import FolderObjectStore
 from schemas.settings import Settings
 from tests.conftest import Mode
 from tests.node.bundles import activated

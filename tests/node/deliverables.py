@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from node.delivery.parcel import Parcel
 from node.delivery.worker import RANK
 from node.doctor.trial_object import as_parcel, trial_dataset
-from node.ledger import Ledger, now
-from node.object_store import FolderObjectStore
+from node.ledger.ledger import Ledger, now
+from node.storage.object_store import FolderObjectStore
 from schemas.settings import ResultObject
 from schemas.tables import Delivery, Result, StoredObject, Study, WorkState
 

@@ -13,13 +13,13 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
 from sqlalchemy import func, select
 
-from node.dicom_tls import ClientTls
-from node.dimse import DimseServer
-from node.ledger import Ledger
-from node.object_store import FolderObjectStore
+from node.intake.reception import ReceptionDesk
+from node.ledger.ledger import Ledger
+from node.network.dicom_tls import ClientTls
+from node.network.dimse import DimseServer
+from node.network.send import Sent, send_files
 from node.queue import Publisher
-from node.reception import ReceptionDesk
-from node.send import Sent, send_files
+from node.storage.object_store import FolderObjectStore
 from schemas.settings import DicomSettings, Settings, StorageSettings
 from schemas.tables import Reception
 from tests.support.processes import free_port

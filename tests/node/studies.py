@@ -5,9 +5,9 @@ from hashlib import sha256
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from node.ledger import Ledger, now
+from node.intake.study_description import searchable
+from node.ledger.ledger import Ledger, now
 from node.reading import lock_study, settle, start_waiting
-from node.study_description import searchable
 from schemas.codes import Device, Finding, TubePosition
 from schemas.result import (
     BundleReference,

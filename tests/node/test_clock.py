@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from node.clock import ClockWatch, pull_back
-from node.ledger import Ledger, now
+from node.ledger.clock import ClockWatch, pull_back
+from node.ledger.ledger import Ledger, now
 from schemas.settings import Settings
 from schemas.tables import Inference, Process, Study, WorkState
 
@@ -21,10 +21,10 @@ HOURS = 10 * 3600.0
 _DAY = """
 import json, sys, time
 from pathlib import Path
-from node.clock import ClockWatch
-from node.database import upgrade
-from node.leases import claim, complete, fail
-from node.ledger import Ledger, now
+from node.ledger.clock import ClockWatch
+from node.ledger.database import upgrade
+from node.ledger.leases import claim, complete, fail
+from node.ledger.ledger import Ledger, now
 from schemas.errors import LeaseLostError
 from schemas.settings import Settings
 from schemas.tables import Inference

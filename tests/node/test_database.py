@@ -11,8 +11,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, select, text
 
 import schemas.migrations
-from node.database import current_revision, downgrade, head_revision, upgrade
-from node.ledger import Ledger
+from node.ledger.database import current_revision, downgrade, head_revision, upgrade
+from node.ledger.ledger import Ledger
 from schemas.tables import Base, Inference, Instance, Reception, Result, Study, Tracking
 from tests.support.ledger_rows import fill_empty_tables, row_counts
 

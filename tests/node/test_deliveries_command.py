@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import update
 
-from node.database import upgrade
 from node.delivery.breaker import note_failure
 from node.delivery.command import deliveries_group
-from node.ledger import Ledger
-from node.object_store import FolderObjectStore
+from node.ledger.database import upgrade
+from node.ledger.ledger import Ledger
+from node.storage.object_store import FolderObjectStore
 from schemas.errors import DestinationDownError
 from schemas.settings import SETTINGS_VARIABLE, FolderDestination
 from schemas.tables import Commitment, Delivery, DeliveryState

@@ -16,8 +16,8 @@ from node.delivery.orthanc import OrthancSender
 from node.delivery.parcel import Parcel
 from node.delivery.stow import check_stored
 from node.delivery.worker import RANK, Deliverer
-from node.ledger import Ledger, now
-from node.object_store import FolderObjectStore
+from node.ledger.ledger import Ledger, now
+from node.storage.object_store import FolderObjectStore
 from schemas.errors import DeliveryError, DeliveryRefusedError
 from schemas.settings import FolderDestination, OrthancDestination, ResultObject, Settings, WorkSettings
 from schemas.tables import Delivery, Result, StoredObject, Study, WorkState

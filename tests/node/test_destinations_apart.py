@@ -9,8 +9,8 @@ from sqlalchemy import update
 from node.delivery.breaker import claim_delivery, due_deliveries, note_answer, note_failure
 from node.delivery.withdrawal import give_up_late, withdraw_replaced
 from node.delivery.worker import Deliverer
-from node.ledger import Ledger
-from node.object_store import FolderObjectStore
+from node.ledger.ledger import Ledger
+from node.storage.object_store import FolderObjectStore
 from schemas.destination_tables import Breaker, DestinationState
 from schemas.errors import DeliveryError, DestinationDownError
 from schemas.settings import DicomDestination, FolderDestination, ResultObject, Settings, WorkSettings

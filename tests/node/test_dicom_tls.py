@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from node.association import NoAssociation, NoAssociationError
-from node.dicom_tls import ClientTls, server_context
-from node.ledger import Ledger
-from node.send import send_command, send_files
+from node.ledger.ledger import Ledger
+from node.network.association import NoAssociation, NoAssociationError
+from node.network.dicom_tls import ClientTls, server_context
+from node.network.send import send_command, send_files
 from schemas.errors import SettingsError
 from schemas.settings import DicomTlsSettings
 from tests.node.receiving import CALLING, Service, served

@@ -14,8 +14,8 @@ from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from node.acceptor.contexts import standard_storage_classes, storage_contexts
-from node.dimse import DimseServer
-from node.ledger import Ledger
+from node.ledger.ledger import Ledger
+from node.network.dimse import DimseServer
 from node.queue import Publisher
 from schemas.errors import PeerError, PortInUseError
 from schemas.settings import Settings

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.foremost import counted, enumerated, foremost, pressing_first, ranked
+from node.results.foremost import counted, enumerated, foremost, pressing_first, ranked
 from schemas.codes import Finding
 from schemas.result import FindingResult
 

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import event, select
 from sqlalchemy.orm import Session
 
-from node.group_commit import GroupCommit
-from node.ledger import Ledger, now
+from node.ledger.group_commit import GroupCommit
+from node.ledger.ledger import Ledger, now
 from schemas.tables import Study
 from tests.support.processes import wait_for
 

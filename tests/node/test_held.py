@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import event, make_url, select
 from sqlalchemy.orm import Session
 
-from node.leases import Attempt, Commit, Lease, claim, complete, perform
-from node.ledger import Ledger, now
+from node.ledger.leases import Attempt, Commit, Lease, claim, complete, perform
+from node.ledger.ledger import Ledger, now
 from schemas.errors import DeliveryError
 from schemas.settings import WorkSettings
 from schemas.tables import Inference, WorkState
@@ -135,7 +135,7 @@ def test_a_statement_that_is_wrong_is_not_tried_for_minutes(ledger: Ledger, leas
 def test_a_log_on_a_full_disk_stops_nobody(tmp_path: Path) -> None:
     code = (
         "import sys, structlog\n"
-        "from node.logs import configure_logs\n"
+        "from node.monitoring.logs import configure_logs\n"
         "configure_logs()\n"
         "log = structlog.get_logger()\n"
         "for number in range(3):\n"

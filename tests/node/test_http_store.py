@@ -11,14 +11,14 @@ import pytest
 import uvicorn
 from pydantic import SecretStr, ValidationError
 
-from node.bundle_files import bundle_path, fetch_files, keep_files
+from node.bundles.files import bundle_path, fetch_files, keep_files
 from node.doctor.store import store_subject
 from node.doctor.verdict import Judge, Status, Verdict
-from node.http_store import HttpObjectStore
-from node.object_store import FolderObjectStore
-from node.store_cache import FileCache
-from node.store_server import create_store_server
-from node.stores import Stores, open_store, store_secret
+from node.storage.http_store import HttpObjectStore
+from node.storage.object_store import FolderObjectStore
+from node.storage.store_cache import FileCache
+from node.storage.store_server import create_store_server
+from node.storage.stores import Stores, open_store, store_secret
 from schemas.bundle import bundle_digest
 from schemas.errors import (
     BundleError,

@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from node.image_states import Analysis, ImageState
-from node.ledger import Ledger, now
+from node.ledger.ledger import Ledger, now
 from node.reading import lock_study
+from node.results.image_states import Analysis, ImageState
 from node.worklist import Row, read_rows
 from schemas.codes import TubePosition
 from schemas.result import FailedImage

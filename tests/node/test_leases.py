@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from node.leases import Lease, claim, complete, fail, give_up_abandoned, held, make_due_again, perform
-from node.ledger import Ledger, now
+from node.ledger.leases import Lease, claim, complete, fail, give_up_abandoned, held, make_due_again, perform
+from node.ledger.ledger import Ledger, now
 from schemas.errors import DeliveryError, LeaseLostError, OutOfResourcesError, PixelDataError
 from schemas.settings import WorkSettings
 from schemas.tables import Inference, WorkState
@@ -166,10 +166,10 @@ def test_whatever_a_job_raises_is_recorded_and_logged_without_a_patients_name(tm
     code = f"""
 import os
 os.environ["CHEXNODE_LOG_FORMAT"] = {log_format!r}
-from node.database import upgrade
-from node.leases import perform
-from node.ledger import Ledger
-from node.logs import configure_logs
+from node.ledger.database import upgrade
+from node.ledger.leases import perform
+from node.ledger.ledger import Ledger
+from node.monitoring.logs import configure_logs
 from tests.node.test_leases import LONG, add, row, take
 configure_logs()
 ledger = Ledger("sqlite:///{tmp_path}/ledger.db")

@@ -10,14 +10,14 @@ import pytest
 from pydicom import Dataset
 from sqlalchemy import func, select
 
-from node.database import current_revision, downgrade, head_revision
-from node.ledger import Ledger, now
-from node.ledger_backup import back_up, restore
-from node.object_store import FolderObjectStore
-from node.presence import present
-from node.received import read_received
-from node.reception import ReceptionDesk
-from node.reconciliation import reconcile
+from node.intake.received import read_received
+from node.intake.reception import ReceptionDesk
+from node.intake.reconciliation import reconcile
+from node.ledger.backup import back_up, restore
+from node.ledger.database import current_revision, downgrade, head_revision
+from node.ledger.ledger import Ledger, now
+from node.monitoring.presence import present
+from node.storage.object_store import FolderObjectStore
 from schemas.errors import LedgerBackupError
 from schemas.settings import Settings
 from schemas.tables import Instance, Study

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from node.object_store import FolderObjectStore
+from node.storage.object_store import FolderObjectStore
 from schemas.errors import ObjectMissingError, OutOfResourcesError
 
 

@@ -11,13 +11,13 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
 from sqlalchemy import select, update
 
-from node.ledger import Ledger
-from node.object_store import FolderObjectStore
-from node.quarantine import correct_patient, retry
-from node.quarantine_command import export, quarantine_group
-from node.quarantine_entries import EntryName, quarantine_count, quarantine_entries
-from node.reception import Answer, ReceptionDesk
-from node.reconciliation import reconcile
+from node.intake.quarantine import correct_patient, retry
+from node.intake.quarantine_command import export, quarantine_group
+from node.intake.quarantine_entries import EntryName, quarantine_count, quarantine_entries
+from node.intake.reception import Answer, ReceptionDesk
+from node.intake.reconciliation import reconcile
+from node.ledger.ledger import Ledger
+from node.storage.object_store import FolderObjectStore
 from node.worklist import Selection, Show, read_worklist
 from schemas.change_tables import Quarantined
 from schemas.codes import RejectionReason
@@ -159,7 +159,7 @@ def test_a_correction_whose_process_died_before_it_was_applied_is_applied_at_the
 ) -> None:
     take(desk, store, tmp_path / "a.dcm")
     with monkeypatch.context() as dies:
-        dies.setattr("node.reception.release_corrected", lambda *_: 0)
+        dies.setattr("node.intake.reception.release_corrected", lambda *_: 0)
         take(desk, store, tmp_path / "a.dcm", of("RIGHT"))
     assert patients(ledger) == [first.PatientID]
     reconcile(ledger, store, desk)

@@ -7,10 +7,10 @@ import pytest
 import redis
 from sqlalchemy.orm import Session
 
-from node.database import upgrade
-from node.ledger import Ledger, now
-from node.object_store import FolderObjectStore
+from node.ledger.database import upgrade
+from node.ledger.ledger import Ledger, now
 from node.queue import ANALYSIS, TRAINING, Publisher, delivery_queue, empty_file_broker, make_celery
+from node.storage.object_store import FolderObjectStore
 from node.sweep import Sweep
 from schemas.settings import FolderDestination, Settings
 from schemas.tables import Inference
@@ -19,7 +19,7 @@ from tests.support.processes import Running, wait_for
 
 _SERVE = """
 import sys, pathlib
-from node.object_store import FolderObjectStore
+from node.storage.object_store import FolderObjectStore
 from node.queue import ANALYSIS, make_celery, run_worker
 from schemas.settings import Settings
 app = make_celery(Settings(home=sys.argv[1], broker_url=sys.argv[2]))

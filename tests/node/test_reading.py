@@ -5,7 +5,7 @@ import threading
 import pytest
 from sqlalchemy import select
 
-from node.ledger import Ledger
+from node.ledger.ledger import Ledger
 from node.reading import mark, next_to_read, reschedule
 from node.worklist import Selection, Show, place_in_words, read_worklist
 from schemas.codes import Finding, TubePosition

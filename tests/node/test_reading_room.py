@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.day_profile import day_profile
-from node.reading_room import (
+from node.simulation.day_profile import day_profile
+from node.simulation.reading_room import (
     DAY,
     HOUR,
     WEEK,

@@ -16,7 +16,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from node.received import Reading, ReceivedFile, read_received
+from node.intake.received import Reading, ReceivedFile, read_received
 from schemas.errors import IdentityError, NotDicomError
 from tests.support.phantoms import write_phantom
 

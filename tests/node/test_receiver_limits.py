@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from node.acceptor.associate import MalformedError, read_request
-from node.ledger import Ledger
+from node.ledger.ledger import Ledger
 from tests.node.receiving import (
     ABORT,
     ASSOCIATE_AC,

@@ -11,15 +11,15 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import UID
 from sqlalchemy import func, select, update
 
-from node.ledger import Ledger
-from node.object_store import FolderObjectStore
+from node.bundles.registry import active_bundles
+from node.intake.received import read_received
+from node.intake.reception import Answer, ReceptionDesk
+from node.intake.reconciliation import reconcile
+from node.intake.study_description import describe
+from node.ledger.ledger import Ledger
 from node.reading import mark
-from node.received import read_received
-from node.reception import Answer, ReceptionDesk
-from node.reconciliation import reconcile
-from node.registry import active_bundles
-from node.results_planning import plan_results
-from node.study_description import describe
+from node.results.planning import plan_results
+from node.storage.object_store import FolderObjectStore
 from schemas.codes import TubePosition
 from schemas.identity import MANUFACTURER
 from schemas.settings import ResultObject
@@ -311,7 +311,7 @@ def test_a_flag_that_is_committed_while_another_object_comes_keeps_its_place(
         worker.join(0.5)
         describe(study, header)
 
-    monkeypatch.setattr("node.recording.describe", describe_slowly)
+    monkeypatch.setattr("node.intake.recording.describe", describe_slowly)
     take(desk, store, tmp_path / "b.dcm")
     worker.join()
     with ledger.read() as session:

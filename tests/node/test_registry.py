@@ -12,12 +12,12 @@ from click.testing import CliRunner
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from node.activation import activate, before, provide_shipped, register, retire
-from node.bundle_files import bundle_path, keep_files
-from node.database import upgrade
-from node.handing_over import hand_over, has_orphans
-from node.ledger import Ledger, now, open_ledger
-from node.registry import BundleNotFoundError, BundleStateError, active_bundles, find_bundle, manifest_of
+from node.bundles.activation import activate, before, provide_shipped, register, retire
+from node.bundles.files import bundle_path, keep_files
+from node.bundles.handing_over import hand_over, has_orphans
+from node.bundles.registry import BundleNotFoundError, BundleStateError, active_bundles, find_bundle, manifest_of
+from node.ledger.database import upgrade
+from node.ledger.ledger import Ledger, now, open_ledger
 from schemas.bundle import LinearHead, Population, ScoredClass, bundle_digest, bundle_folder, read_manifest
 from schemas.command_line import chexnode
 from schemas.errors import BundleError
@@ -394,8 +394,8 @@ def test_what_is_no_bundle_is_not_registered(ledger: Ledger, tmp_path: Path) -> 
 
 _OPERATE = """
 import sys, pathlib
-from node.activation import activate, register
-from node.ledger import Ledger
+from node.bundles.activation import activate, register
+from node.ledger.ledger import Ledger
 ledger, home, *folders = Ledger(sys.argv[1]), pathlib.Path(sys.argv[2]), *map(pathlib.Path, sys.argv[3:])
 for number, folder in enumerate(folders):
     digest = register(ledger, home, folder)

@@ -8,9 +8,9 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
 from sqlalchemy import select, update
 
-from node.ledger import Ledger, now
-from node.object_store import FolderObjectStore
-from node.reception import Answer, ReceptionDesk
+from node.intake.reception import Answer, ReceptionDesk
+from node.ledger.ledger import Ledger, now
+from node.storage.object_store import FolderObjectStore
 from schemas.change_tables import Rejection, Withdrawal
 from schemas.codes import RejectionReason
 from schemas.identity import MANUFACTURER

@@ -8,12 +8,12 @@ import pytest
 from pydicom import Dataset
 from sqlalchemy import select, update
 
-from node.ledger import Ledger, now
-from node.object_store import FolderObjectStore
-from node.reception import Answer, ReceptionDesk
-from node.reconciliation import reconcile
-from node.removal import REMOVED, remove_noted
-from node.retention import Retention, Space
+from node.intake.reception import Answer, ReceptionDesk
+from node.intake.reconciliation import reconcile
+from node.ledger.ledger import Ledger, now
+from node.storage.object_store import FolderObjectStore
+from node.storage.removal import REMOVED, remove_noted
+from node.storage.retention import Retention, Space
 from schemas.change_tables import Quarantined, Removal
 from schemas.codes import RejectionReason
 from schemas.settings import StorageSettings
@@ -150,7 +150,7 @@ def test_for_space_the_oldest_go_first_and_no_more_than_needed(
         )
     whole = sum(store.path(sha256).stat().st_size for sha256 in store)
     free = lambda _: Space(whole - sum(store.path(sha256).stat().st_size for sha256 in store), 2 * whole)  # noqa: E731
-    monkeypatch.setattr("node.retention.space", free)
+    monkeypatch.setattr("node.storage.retention.space", free)
     assert retention(ledger, store, keep_free_bytes=whole // 2).once() == 2
     with ledger.read() as session:
         removed = select(Study.study_instance_uid).where(Study.removed_at.is_not(None))
@@ -168,7 +168,7 @@ def test_a_file_whose_remover_died_goes_later_and_not_when_the_image_has_come_ag
     take(desk, store, tmp_path / "a.dcm")
     finish_study(ledger, store)
     with monkeypatch.context() as dies:
-        dies.setattr("node.retention.remove_noted", lambda *_: 0)
+        dies.setattr("node.storage.retention.remove_noted", lambda *_: 0)
         retention(ledger, store, retention_days=30).once()
     with ledger.read() as session:
         (image,) = session.scalars(select(Instance.file_sha256)).all()

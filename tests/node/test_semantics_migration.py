@@ -2,8 +2,8 @@
 
 from sqlalchemy import text
 
-from node.database import downgrade, upgrade
-from node.ledger import Ledger
+from node.ledger.database import downgrade, upgrade
+from node.ledger.ledger import Ledger
 
 _RECEPTION = (
     "INSERT INTO reception (id, study_instance_uid, sop_instance_uid, file_sha256, dataset_digest, calling_ae_title, "

@@ -9,15 +9,15 @@ from pydicom import Dataset, dcmread
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from node.leases import make_due_again
-from node.ledger import Ledger, now
-from node.object_store import FolderObjectStore
-from node.population import taken, takes
-from node.received import read_received
-from node.reception import ReceptionDesk
-from node.registry import active_bundles
-from node.results_planning import make_current, plan_results, wanted_objects
-from node.view_position import View
+from node.bundles.registry import active_bundles
+from node.intake.population import taken, takes
+from node.intake.received import read_received
+from node.intake.reception import ReceptionDesk
+from node.intake.view_position import View
+from node.ledger.leases import make_due_again
+from node.ledger.ledger import Ledger, now
+from node.results.planning import make_current, plan_results, wanted_objects
+from node.storage.object_store import FolderObjectStore
 from schemas.bundle import Population
 from schemas.settings import AllowedWaits, ResultObject, Settings
 from schemas.tables import Inference, Instance, Result, Series, Study, WorkState

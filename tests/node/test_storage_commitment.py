@@ -23,14 +23,14 @@ from node.commitment.messages import FailureReason, NotCommitted, ReferencedInst
 from node.commitment.report import record_report
 from node.commitment.responder import CommitmentResponder
 from node.commitment.service import offer_commitment
-from node.database import upgrade
 from node.delivery.worker import Deliverer
-from node.dimse import DimseServer
-from node.ledger import Ledger
-from node.object_store import FolderObjectStore
+from node.intake.reception import ReceptionDesk
+from node.ledger.database import upgrade
+from node.ledger.ledger import Ledger
+from node.network.dimse import DimseServer
+from node.network.send import send_files
 from node.queue import Publisher
-from node.reception import ReceptionDesk
-from node.send import send_files
+from node.storage.object_store import FolderObjectStore
 from schemas.destination_tables import CommitmentInquiry, CommitmentRequest
 from schemas.settings import (
     Destination,

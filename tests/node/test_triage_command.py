@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import update
 
-import node.triage_plot
-from node.day_profile import day_profile
-from node.ledger import Ledger
-from node.reading_history import HistoryError, PastStudy, timed_readings
-from node.triage_command import OverloadError, triage_group
-from node.triage_plot import PlotsMissingError
+import node.simulation.triage_plot
+from node.ledger.ledger import Ledger
+from node.simulation.day_profile import day_profile
+from node.simulation.reading_history import HistoryError, PastStudy, timed_readings
+from node.simulation.triage_command import OverloadError, triage_group
+from node.simulation.triage_plot import PlotsMissingError
 from schemas.command_line import main
 from schemas.result import OrderPriority, Urgency
 from schemas.tables import ReadState, Study
@@ -103,7 +103,7 @@ def test_json_and_plot_are_written(tmp_path: Path) -> None:
 
 
 def test_a_plot_without_matplotlib_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(node.triage_plot, "find_spec", lambda name: None)
+    monkeypatch.setattr(node.simulation.triage_plot, "find_spec", lambda name: None)
     error = simulate(*QUICK, "--plot", str(tmp_path / "waits.png")).exception
     assert isinstance(error, PlotsMissingError)
     assert 'pip install "chexnode[plots]"' in str(error)

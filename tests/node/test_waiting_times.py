@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.reading_room import ArrivingStudy, Order, Replication
-from node.waiting_times import Group, Margin, WaitingTimes, percentile
+from node.simulation.reading_room import ArrivingStudy, Order, Replication
+from node.simulation.waiting_times import Group, Margin, WaitingTimes, percentile
 from schemas.result import Urgency
 from schemas.settings import AllowedWaits
 

@@ -1,7 +1,7 @@
 """What the list shows: filters, search, counts and parts, on both databases."""
 
-from node.changes import Changes
-from node.ledger import Ledger
+from node.ledger.changes import Changes
+from node.ledger.ledger import Ledger
 from node.reading import mark
 from node.worklist import PAGE_ROWS, Selection, Show, Worklist, read_worklist
 from schemas.codes import Finding, TubePosition

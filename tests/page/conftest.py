@@ -12,10 +12,10 @@ from sqlalchemy import select
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from node.ledger import Ledger
-from node.object_store import FolderObjectStore
+from node.ledger.ledger import Ledger
 from node.page import accounts
 from node.page.app import create_page
+from node.storage.object_store import FolderObjectStore
 from schemas.account_tables import Role
 from schemas.settings import PageSettings, Settings
 from schemas.tables import ReadState, Study

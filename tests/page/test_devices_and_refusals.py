@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.demo_table import StudyProgress, progress_table
-from node.ledger import now
+from node.ledger.ledger import now
 from node.triage import malpositioned_tube, urgency
 from schemas.codes import Device, DistanceBasis, Finding, TubePosition
 from schemas.result import ImageResult, Point, StudyResult, TipToCarina, TubeResult

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from node.ledger import now
+from node.ledger.ledger import now
 from node.page import access_log, accounts, attempts
 from node.page.app import create_page
 from schemas.account_tables import AccessEntry, Role

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from node.score_words import malposition_number, score_number
+from node.results.score_words import malposition_number, score_number
 from schemas.codes import Finding, TubePosition
 from schemas.result import CalibrationReference, StudyResult
 from tests.node.studies import document

@@ -8,12 +8,12 @@ from fastapi import FastAPI
 from pydicom.uid import generate_uid
 from sqlalchemy import select
 
-from node.database import upgrade
-from node.ledger import Ledger, now
-from node.object_store import FolderObjectStore
+from node.intake.reception import ReceptionDesk
+from node.ledger.database import upgrade
+from node.ledger.ledger import Ledger, now
 from node.page.accounts import hash_password
 from node.page.app import create_page
-from node.reception import ReceptionDesk
+from node.storage.object_store import FolderObjectStore
 from schemas.account_tables import AccessEntry, Account, Role
 from schemas.settings import Settings
 from schemas.tables import Inference, WorkState

@@ -4,8 +4,8 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import select
 
-from node.database import downgrade
-from node.ledger import Ledger
+from node.ledger.database import downgrade
+from node.ledger.ledger import Ledger
 from node.page import accounts
 from node.page.user_command import user_group
 from schemas.account_tables import AccessEntry, Role

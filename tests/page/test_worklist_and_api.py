@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from node.ledger import now
+from node.ledger.ledger import now
 from node.reading import lock_study
 from schemas.account_tables import AccessEntry, Role
 from schemas.codes import Finding, TubePosition

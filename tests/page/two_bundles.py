@@ -7,8 +7,8 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from node.ledger import now
-from node.registry import active_bundles
+from node.bundles.registry import active_bundles
+from node.ledger.ledger import now
 from schemas.bundle import GloriHead, Manifest, ScoredClass
 from schemas.codes import CXR_LT, NOT_FOR_CLINICAL_USE, Device, DistanceBasis, Finding, Segment, TubePosition
 from schemas.result import (

@@ -9,7 +9,7 @@ import pytest
 from pydicom import Dataset
 from sqlalchemy import select
 
-from node.object_store import FolderObjectStore
+from node.storage.object_store import FolderObjectStore
 from schemas.result import StudyResult
 from schemas.tables import Picture, Result, ResultImage, Study, WorkState
 from tests.conftest import Mode

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from sqlalchemy import func, select, update
 
-from node.db_command import retry_command
-from node.leases import claim, give_up_abandoned
-from node.ledger import Ledger, now
-from node.ledger_report import recent_problems
-from node.object_store import FolderObjectStore
+from node.intake.received import read_received
+from node.intake.reception import ReceptionDesk
+from node.ledger.db_command import retry_command
+from node.ledger.leases import claim, give_up_abandoned
+from node.ledger.ledger import Ledger, now
+from node.ledger.report import recent_problems
 from node.queue import ANALYSIS
-from node.received import read_received
-from node.reception import ReceptionDesk
+from node.storage.object_store import FolderObjectStore
 from node.sweep import Sweep
 from schemas.errors import WorkerProcessLostError
 from schemas.settings import Settings, WorkerSettings, WorkSettings

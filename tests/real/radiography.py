@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.routing import RouteReason
+from node.intake.routing import RouteReason
 
 #: The folder beside the checkout; nothing of it may be copied into the repository.
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "dicom"

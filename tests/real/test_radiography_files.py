@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from node.received import read_received
-from node.routing import RoutedBundle, RouteReason, route
+from node.intake.received import read_received
+from node.intake.routing import RoutedBundle, RouteReason, route
 from schemas.bundle import Population
 from schemas.codes import DistanceBasis
 from schemas.errors import PixelDataError

@@ -8,7 +8,7 @@ from pydicom.datadict import keyword_dict, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from node.routing import Route, RoutedBundle, RouteReason, route
+from node.intake.routing import Route, RoutedBundle, RouteReason, route
 from schemas.bundle import Population
 
 _ADULTS = Population(minimum_age_years=18)

@@ -4,10 +4,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from node.database import upgrade
-from node.ledger import Ledger
-from node.presence import present_processes
-from node.send import Sent, send_files
+from node.ledger.database import upgrade
+from node.ledger.ledger import Ledger
+from node.monitoring.presence import present_processes
+from node.network.send import Sent, send_files
 from tests.support.live_node import CALLING
 from tests.support.processes import Running, free_port, wait_for
 

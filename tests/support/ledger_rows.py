@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Boolean, Column, Double, Engine, Integer, LargeBinary, MetaData, Table, func, insert, select
 
-from node.ledger import Ledger
+from node.ledger.ledger import Ledger
 
 _ALLOWED = re.compile(r"'((?:[^']|'')*)'")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from node.database import upgrade
-from node.ledger import Ledger
-from node.presence import present_processes
-from node.send import Sent, send_files
+from node.ledger.database import upgrade
+from node.ledger.ledger import Ledger
+from node.monitoring.presence import present_processes
+from node.network.send import Sent, send_files
 from schemas.tables import Delivery, Result, StoredObject, Study, WorkState
 from tests.support.processes import Running, free_port, wait_for
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import func, select, update
 
-from node.ledger import Ledger
+from node.ledger.ledger import Ledger
 from node.up import node_parts
 from schemas.errors import SettingsError
 from schemas.settings import SETTINGS_VARIABLE, Settings, TrainingSettings

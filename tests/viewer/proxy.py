@@ -7,10 +7,10 @@ from threading import Thread
 
 from starlette.testclient import TestClient
 
-from node.database import upgrade
-from node.ledger import Ledger
-from node.object_store import FolderObjectStore
+from node.ledger.database import upgrade
+from node.ledger.ledger import Ledger
 from node.page.app import create_page
+from node.storage.object_store import FolderObjectStore
 from schemas.settings import OrthancDestination, Settings
 
 JSON = {"Accept": "application/dicom+json"}

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset
 
-from node.ledger import Ledger
-from node.object_store import FolderObjectStore
+from node.ledger.ledger import Ledger
 from node.page.context import Page
 from node.page.viewer import study_link
+from node.storage.object_store import FolderObjectStore
 from schemas.settings import FolderDestination, OrthancDestination, PageSettings, Settings
 from tests.support.peers import Orthanc
 from tests.support.phantoms import write_phantom

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from node.database import upgrade
-from node.ledger import Ledger
-from node.object_store import FolderObjectStore
+from node.ledger.database import upgrade
+from node.ledger.ledger import Ledger
 from node.page import accounts
 from node.page.app import create_page
+from node.storage.object_store import FolderObjectStore
 from schemas.account_tables import Role
 from schemas.settings import OrthancDestination, PageSettings, Settings
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from sqlalchemy import Connection, event, select
 
-from node.activation import activate, register
-from node.bundle_files import bundle_path
-from node.database import upgrade
-from node.ledger import Ledger, open_ledger
-from node.presence import present
+from node.bundles.activation import activate, register
+from node.bundles.files import bundle_path
+from node.ledger.database import upgrade
+from node.ledger.ledger import Ledger, open_ledger
+from node.monitoring.presence import present
 from schemas.settings import Settings, WorkerSettings, WorkSettings
 from schemas.tables import ServedBundle
 from tests.node.bundles import retired

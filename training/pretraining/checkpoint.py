@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from node.durable import sync_folder
+from node.storage.durable import sync_folder
 from schemas.errors import SettingsError
 from training.learning.loop import CurvePoint
 from training.pretraining.parallel import Processes

@@ -3,10 +3,10 @@
 Called by `chexnode train regenerate --register` and by the training worker.
 """
 
-from node.activation import register
-from node.bundle_files import bundle_path
-from node.ledger import Ledger
-from node.registry import active_bundles
+from node.bundles.activation import register
+from node.bundles.files import bundle_path
+from node.bundles.registry import active_bundles
+from node.ledger.ledger import Ledger
 from schemas.settings import Settings
 from training.regeneration.regenerate import Regenerated
 from workers.bundle import LoadedBundle, load_bundle

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from node.database import upgrade
-from node.ledger import open_ledger
+from node.ledger.database import upgrade
+from node.ledger.ledger import open_ledger
 from schemas.settings import load_settings
 from training.regeneration.candidates import active_of_name, register_candidate
 from training.regeneration.recipe import Recipe

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.markup import escape
 
-from node.durable import sync_folder
+from node.storage.durable import sync_folder
 from training.progress import WatchedProgress
 from training.regeneration.code_digest import code_digest
 

@@ -30,9 +30,9 @@ def submit_command(recipe: Path | None) -> None:
     """
     from rich.console import Console
 
-    from node.database import upgrade
-    from node.ledger import open_ledger
-    from node.presence import present_roles
+    from node.ledger.database import upgrade
+    from node.ledger.ledger import open_ledger
+    from node.monitoring.presence import present_roles
     from training.regeneration.recipe import default_recipe, read_text
     from training.runs.ledger import submit
 
@@ -61,8 +61,8 @@ def status_command(as_json: bool, count: int) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from node.database import upgrade
-    from node.ledger import open_ledger
+    from node.ledger.database import upgrade
+    from node.ledger.ledger import open_ledger
     from training.runs.ledger import listed_runs
     from workers.registry_commands import print_whole
 

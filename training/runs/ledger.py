@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from node.ledger import now
+from node.ledger.ledger import now
 from schemas.settings import TrainingSettings
 from schemas.tables import TrainingRun, WorkState
 from training.regeneration.recipe import default_recipe, parse_recipe, read_text

@@ -9,12 +9,12 @@ from typing import ClassVar
 import structlog
 from rich.console import Console
 
-from node.activation import provide_shipped
-from node.database import upgrade
-from node.leases import Commit, Lease, claim, complete, perform, report
-from node.ledger import Ledger, now, open_ledger
-from node.logs import configure_logs_of
-from node.presence import present
+from node.bundles.activation import provide_shipped
+from node.ledger.database import upgrade
+from node.ledger.leases import Commit, Lease, claim, complete, perform, report
+from node.ledger.ledger import Ledger, now, open_ledger
+from node.monitoring.logs import configure_logs_of
+from node.monitoring.presence import present
 from node.queue import TRAINING, Publisher, make_celery, run_worker, stopping
 from node.repeating import repeating
 from schemas.errors import ChexnodeError

@@ -16,7 +16,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID
 
-from node.attributes import items, text
+from node.intake.attributes import items, text
 
 #: Table E.1-1 of this edition.
 _PROFILE = "dicomfields_2026c"

@@ -15,10 +15,10 @@ from dicomweb_client import DICOMwebClient
 from pydicom import Dataset, dcmread
 from rich.progress import Progress
 
-from node.attributes import text
 from node.delivery.stow import dicomweb_client
-from node.routing import Route, RouteReason, route
-from node.view_position import View
+from node.intake.attributes import text
+from node.intake.routing import Route, RouteReason, route
+from node.intake.view_position import View
 from schemas.errors import PeerError, SourceError
 from schemas.settings import OrthancDestination
 from training.sources.deidentify import Pseudonyms, deidentified

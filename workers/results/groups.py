@@ -21,7 +21,7 @@ from highdicom.sr import PlanarROIMeasurementsAndQualitativeEvaluations as Plana
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from node.foremost import ranked, tubes_first
+from node.results.foremost import ranked, tubes_first
 from schemas.codes import (
     ABSENT,
     ACTIONABLE_FINDING,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from node.foremost import counted, foremost, tubes_first
-from node.score_words import score_number
+from node.results.foremost import counted, foremost, tubes_first
+from node.results.score_words import score_number
 from schemas.result import FindingResult, ImageResult, TubeResult
 from workers.results.brush import AMBER, GREY, WHITE, Brush, Colour
 from workers.results.source import Mask

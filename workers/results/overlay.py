@@ -10,8 +10,8 @@ from highdicom.color import CIELabColor
 from numpy.typing import NDArray
 from PIL import Image
 
-from node.foremost import tubes_first
-from node.tube_words import distance_words, length_words, short_name
+from node.results.foremost import tubes_first
+from node.results.tube_words import distance_words, length_words, short_name
 from schemas.codes import Device, DistanceBasis, Segment, TubePosition
 from schemas.result import ImageResult, Point, TubeResult
 from workers.results.brush import AMBER, GREEN, GREY, RED, WHITE, Brush, Colour, outline

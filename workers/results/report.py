@@ -26,7 +26,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
-from node.foremost import enumerated, pressing_first, tubes_first
+from node.results.foremost import enumerated, pressing_first, tubes_first
 from schemas.codes import ACTIONABLE_FINDING, Category
 from schemas.identity import MANUFACTURER, software_version
 from schemas.result import BundleReference, ImageResult, StudyResult, Urgency

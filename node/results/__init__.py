@@ -1,0 +1,1 @@
+"""Study results: planned, described in words, looked up, read back, and withdrawn."""
