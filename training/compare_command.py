@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from training.pretraining.recipe import PretrainingRecipe
     from training.protocols.compare import Contestant
 
-_PROTOCOLS = ("linear", "glori", "finetune", "lora")
+_PROTOCOLS = ("linear", "glori", "glori_pyramid", "finetune", "lora")
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -28,6 +28,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--probe-steps", type=click.IntRange(1), default=400, show_default=True, help="Of a probe.")
 @click.option("--tuning-steps", type=click.IntRange(2), default=200, show_default=True, help="Of fine-tuning.")
 @click.option("--scratch-steps", type=click.IntRange(2), help="Of fine-tuning fresh weights; default as the others.")
+@click.option("--equal-compute", is_flag=True, help="Fresh weights: as much as pre-training and fine-tuning cost.")
 @click.option("--steps", type=click.IntRange(min=2), help="A rehearsal: pre-train for at most so many steps.")
 @click.option("--images", type=click.IntRange(min=2), help="A rehearsal: at most so many phantoms.")
 def compare_command(
@@ -43,6 +44,7 @@ def compare_command(
     probe_steps: int,
     tuning_steps: int,
     scratch_steps: int | None,
+    equal_compute: bool,
     steps: int | None,
     images: int | None,
 ) -> None:
@@ -61,10 +63,13 @@ def compare_command(
     from training.pretraining.trainer import Images, Machine, pretrain
     from training.progress import training_progress
     from training.protocols.compare import Comparer, ComparisonSettings
+    from training.protocols.compute import equal_budget
     from training.protocols.curves import comparison_table, save_curves
     from training.protocols.label_draws import SHARES
     from training.protocols.tuning import TuningSettings
 
+    if equal_compute and scratch_steps is not None:
+        raise click.UsageError("Give either --scratch-steps or --equal-compute, which computes them.")
     wanted = [find_recipe(each).with_limits(steps, images) for each in recipes]
     given = given_images(sources, shards, ())
     asked = targets or tuple(dict.fromkeys(name for each in wanted if each.probe for name in each.probe.targets))
@@ -77,7 +82,6 @@ def compare_command(
         draws=draws,
         steps=probe_steps,
         tuning=TuningSettings(steps=tuning_steps),
-        scratch_steps=scratch_steps,
         across=tuple(_pair(each) for each in across),
     )
     console = Console()
@@ -90,7 +94,16 @@ def compare_command(
                 raise SettingsError(f"There are no images for {', '.join(missing)}; give more, or phantoms.")
             learned = Images(stores["train"], stores["val"])
             trained = pretrain(recipe, learned, out / recipe.name, Machine(among), progress)
-            contestants += _contestants(recipe, trained)
+            tuned_longer = scratch_steps
+            if equal_compute:
+                budget = equal_budget(recipe, settings.tuning)
+                tuned_longer = budget.steps
+                console.print(
+                    f"{recipe.name}: pre-training {budget.pretraining / 1e15:.3g} and fine-tuning "
+                    f"{budget.tuning / 1e15:.3g} PFLOP; fresh weights: {budget.steps:,} steps at each rate",
+                    highlight=False,
+                )
+            contestants += _contestants(recipe, trained, tuned_longer)
         comparison = Comparer(stores, settings, out / "features", progress).compare(contestants)
     (out / "comparison.json").write_text(comparison.model_dump_json(indent=2) + "\n", encoding="utf-8")
     save_curves(comparison, out / "comparison.png")
@@ -105,8 +118,8 @@ def _pair(text: str) -> tuple[str, str]:
     return source, other
 
 
-def _contestants(recipe: "PretrainingRecipe", trained: Path) -> "list[Contestant]":
-    """The recipe's backbone, and one with fresh weights."""
+def _contestants(recipe: "PretrainingRecipe", trained: Path, scratch_steps: int | None) -> "list[Contestant]":
+    """The recipe's backbone, and one with fresh weights that is fine-tuned for `scratch_steps`."""
     import torch
 
     from training.pretraining.checkpoint import read_trained
@@ -119,5 +132,5 @@ def _contestants(recipe: "PretrainingRecipe", trained: Path) -> "list[Contestant
     torch.manual_seed(recipe.seed)
     return [
         Contestant(recipe.name, kept_backbone(read_trained(trained)), preprocessing, fresh),
-        Contestant(fresh, recipe.create(stage).kept.eval(), preprocessing, fresh),
+        Contestant(fresh, recipe.create(stage).kept.eval(), preprocessing, fresh, scratch_steps),
     ]

@@ -3,32 +3,32 @@
 Called by `chexnode train compare`. Validation images choose rates and the best backbone; test images only count.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from rich.progress import Progress
-from torch import nn
 
 from schemas.errors import SettingsError
 from schemas.preprocessing import Preprocessing
 from training.pretraining.store import Store
 from training.protocols.features import CachedFeatures, cached_features
-from training.protocols.grid import Labelled, best_of_grid, said
+from training.protocols.grid import Labelled, Precision, best_of_grid, said
+from training.protocols.heads import HeadKind, fresh_head
 from training.protocols.label_draws import drawn_rows
 from training.protocols.scores import Figure, mean_difference, mean_score
 from training.protocols.tuning import LabelledImages, TuningSettings, said_of_images, tuned
 from training.sources.source import Split
-from workers.networks.features import LAST_BLOCKS, Backbone
-from workers.networks.glori import GLoRI
-from workers.networks.linear import LinearProbe
+from workers.networks.features import Backbone
 
-Protocol = Literal["linear", "glori", "finetune", "lora"]
-FROZEN: tuple[Protocol, ...] = ("linear", "glori")
+#: A kind of head on frozen features, or a way of fine-tuning.
+Protocol = Literal[HeadKind, "finetune", "lora"]
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+FROZEN: tuple[HeadKind, ...] = get_args(HeadKind)
 #: Fine-tuning is dear: at these shares only, of the best backbone and of a fresh one.
 TUNED_SHARES = (0.01, 0.1, 1.0)
 #: Fresh weights of the same network: what pre-training has to be better than.
@@ -44,6 +44,8 @@ class Contestant:
     preprocessing: Preprocessing
     #: The contestant with fresh weights that it is compared with; its own name for that one.
     scratch: str
+    #: Of its fine-tuning at each rate; None: those of the settings.
+    tuning_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,6 @@ class ComparisonSettings:
     draws: int = 10
     steps: int = 400
     tuning: TuningSettings = field(default_factory=TuningSettings)
-    #: Of fine-tuning fresh weights, where they are to cost as much as pre-training and fine-tuning together.
-    scratch_steps: int | None = None
     #: Learned from one source, tested on another.
     across: tuple[tuple[str, str], ...] = ()
 
@@ -80,6 +80,9 @@ class Score(BaseModel):
     high: float
     #: On validation images, which is what choices are made by.
     validation: float
+    #: The rate that validation images chose in each draw, and the steps of the training at each rate.
+    rates: list[float]
+    steps: int
     #: Less that of fresh weights, with an interval corrected over the contestants; None for those themselves.
     gain: float | None = None
     gain_low: float | None = None
@@ -103,6 +106,10 @@ class _Said:
     scores: NDArray[np.float32]
     labelled: int
     validation: float
+    #: Chosen in each draw.
+    rates: list[float]
+    #: Of each training.
+    steps: int
 
 
 class Comparer:
@@ -126,22 +133,26 @@ class Comparer:
         """Every contestant by every protocol; fine-tuning of the best by linear probe, and of fresh weights."""
         scores: list[Score] = []
         features = {each.name: self._features(each) for each in contestants}
-        for protocol in (each for each in FROZEN if each in self._settings.protocols):
+        for kind in (each for each in FROZEN if each in self._settings.protocols):
             for share in self._settings.shares:
-                spoken = {each.name: self._probed(each, features[each.name], protocol, share) for each in contestants}
-                scores += self._scored(protocol, share, contestants, spoken)
+                spoken = {each.name: self._probed(each, features[each.name], kind, share) for each in contestants}
+                scores += self._scored(kind, share, contestants, spoken)
             for source, other in self._across():
                 spoken = {
-                    each.name: self._probed(each, features[each.name], protocol, 1.0, source, other)
-                    for each in contestants
+                    each.name: self._probed(each, features[each.name], kind, 1.0, source, other) for each in contestants
                 }
-                scores += self._scored(protocol, 1.0, contestants, spoken, source, other)
+                scores += self._scored(kind, 1.0, contestants, spoken, source, other)
         best = self._best(contestants, scores)
+        fine_tuned: dict[tuple[str, float], _Said] = {}
         for protocol in (each for each in self._settings.protocols if each not in FROZEN):
             # Beside LoRA fresh weights are fine-tuned whole: small matrices cannot make up for what was never learned.
             tried = [each for each in contestants if each.name in (best.name, best.scratch)]
             for share in (each for each in TUNED_SHARES if each in self._settings.shares):
-                spoken = {each.name: self._tuned(each, protocol, share) for each in tried}
+                for each in tried:
+                    # Fresh weights are the same ones beside either, and the dearest of all.
+                    if each.name != each.scratch or (each.name, share) not in fine_tuned:
+                        fine_tuned[each.name, share] = self._tuned(each, protocol, share)
+                spoken = {each.name: fine_tuned[each.name, share] for each in tried}
                 scores += self._scored(protocol, share, tried, spoken)
         return Comparison(targets=self._targets, scores=scores)
 
@@ -172,31 +183,36 @@ class Comparer:
         self,
         contestant: Contestant,
         features: Mapping[Split, CachedFeatures],
-        protocol: Protocol,
+        kind: HeadKind,
         share: float,
         source: str = "",
         other: str = "",
     ) -> _Said:
-        create = _head(protocol, contestant.backbone, len(self._targets))
+        create = fresh_head(kind, contestant.backbone, len(self._targets))
+        # Heads that attend are a hundred times as dear; on features that are kept as float16 bfloat16 does for them.
+        precision: Precision = "float32" if kind == "linear" else "bf16"
         validation = self._labelled("val", features, self._rows("val", source))
         tested = self._labelled("test", features, self._rows("test", other))
-        spoken, found, given = [], [], []
-        draws = self._draws(share)
-        task = self._progress.add_task(f"{contestant.name}, {protocol} {share:.0%}", total=draws)
+        spoken, found, given, rates = [], [], [], []
+        draws, steps = self._draws(share), self._settings.steps
+        task = self._progress.add_task(f"{contestant.name}, {kind} {share:.0%}", total=draws)
         for draw in range(draws):
             rows = self._given(share, draw, source)
             learned = self._labelled("train", features, rows)
-            chosen = best_of_grid(create, learned, validation, steps=self._settings.steps, seed=draw)
+            chosen = best_of_grid(create, learned, validation, steps=steps, seed=draw, precision=precision)
+            rates.append(chosen.rate)
             spoken.append(said(chosen.head, tested))
             found.append(chosen.validation)
             given.append(len(rows))
             self._progress.advance(task)
-        return _Said(np.stack(spoken), round(float(np.mean(given))), float(np.mean(found)))
+        return _Said(np.stack(spoken), round(float(np.mean(given))), float(np.mean(found)), rates, steps)
 
     def _tuned(self, contestant: Contestant, protocol: Protocol, share: float) -> _Said:
         settings = self._settings.tuning
+        settings = replace(settings, steps=contestant.tuning_steps or settings.steps)
         if contestant.name == contestant.scratch:
-            settings = replace(settings, steps=self._settings.scratch_steps or settings.steps)
+            # Layer decay keeps what the first blocks have learned; fresh ones have to learn it.
+            settings = replace(settings, layer_decay=1.0)
         elif protocol == "lora":
             settings = replace(settings, lora=True)
         draws = self._draws(share)
@@ -204,7 +220,7 @@ class Comparer:
             f"{contestant.name}, {protocol} {share:.0%}", total=draws * settings.steps * len(settings.rates)
         )
         images = {split: self._images(split, self._rows(split, "")) for split in ("val", "test")}
-        spoken, given, found = [], [], []
+        spoken, given, found, rates = [], [], [], []
         for draw in range(draws):
             rows = self._given(share, draw, "")
             chosen = tuned(
@@ -219,7 +235,8 @@ class Comparer:
             spoken.append(said_of_images(chosen.network, images["test"], contestant.preprocessing))
             given.append(len(rows))
             found.append(chosen.validation)
-        return _Said(np.stack(spoken), round(float(np.mean(given))), float(np.mean(found)))
+            rates.append(chosen.rate)
+        return _Said(np.stack(spoken), round(float(np.mean(given))), float(np.mean(found)), rates, settings.steps)
 
     def _scored(
         self,
@@ -253,6 +270,8 @@ class Comparer:
                     low=figure.low,
                     high=figure.high,
                     validation=mine.validation,
+                    rates=mine.rates,
+                    steps=mine.steps,
                     gain=gain.value if gain else None,
                     gain_low=gain.low if gain else None,
                     gain_high=gain.high if gain else None,
@@ -294,10 +313,3 @@ class Comparer:
 def _has_both(store: Store, target: str) -> bool:
     column = store.labels_of([target])
     return bool((column > 0.5).any() and (column <= 0.5).any())
-
-
-def _head(protocol: Protocol, backbone: Backbone, targets: int) -> Callable[[], nn.Module]:
-    if protocol == "linear":
-        blocks = min(LAST_BLOCKS, backbone.blocks_given)
-        return lambda: LinearProbe(backbone.width, targets, blocks=blocks, mean_patch=True)
-    return lambda: GLoRI(backbone.width * backbone.blocks_given, targets, cat_cls=True)

@@ -35,9 +35,9 @@ class CachedFeatures:
     def __len__(self) -> int:
         return len(self.cls)
 
-    def of(self, rows: NDArray[np.intp]) -> Features:
-        """The features of some images as a head takes them, float32."""
-        cls, patches = (torch.from_numpy(each[rows].astype(np.float32)) for each in (self.cls, self.patches))
+    def of(self, rows: NDArray[np.intp], device: torch.device | None = None) -> Features:
+        """The features of some images as a head takes them, float32, on `device` (None: CPU)."""
+        cls, patches = (torch.from_numpy(each[rows]).to(device).float() for each in (self.cls, self.patches))
         return Features(list(patches.unbind(dim=1)), list(cls.unbind(dim=1)), self.grid, [])
 
 

@@ -33,11 +33,11 @@ _VIEW = View(scale=(0.75, 1.0), jitter=0.5, brightness=0.2, contrast=0.2)
 
 @dataclass(frozen=True)
 class TuningSettings:
-    """By default MAE's fine-tuning of ViT-L (arXiv 2111.06377), for fewer steps."""
+    """By default MAE's fine-tuning of ViT-L (arXiv 2111.06377), for fewer steps and smaller batches."""
 
     steps: int = 200
     batch: int = 32
-    rates: tuple[float, ...] = (3e-4, 1e-3)
+    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
     warm_up: float = 0.1
     weight_decay: float = 0.05
     layer_decay: float = 0.75
@@ -74,6 +74,7 @@ class ChosenNetwork:
     """The one that did best on validation images, and how well."""
 
     network: Tuned
+    rate: float
     validation: float
 
 
@@ -102,7 +103,7 @@ def tuned(
             add_lora(network.backbone)
         _fit(network, learned, preprocessing, settings, rate, advance, seed)
         found = macro_auroc(said_of_images(network, validation, preprocessing), validation.labels)
-        tried.append(ChosenNetwork(network, found))
+        tried.append(ChosenNetwork(network, rate, found))
     return max(tried, key=lambda each: float(np.nan_to_num(each.validation, nan=-1.0)))
 
 

@@ -1,29 +1,36 @@
 """Protocols say what features are worth: with whose labels, at which rate, how sure, and against what."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from rich.progress import Progress
 from torch import nn
 
-from schemas.bundle import Architecture
+from schemas.bundle import Architecture, ClassificationHead
 from schemas.preprocessing import Preprocessing
-from tests.training.pretraining.tiny import drawn_store
+from tests.training.pretraining.tiny import METHODS, drawn_store, tiny_recipe
+from training.compare_command import _PROTOCOLS, compare_command
 from training.evaluation.statistics import auroc, patient_resamples
 from training.pretraining.encoder import create_vit
 from training.pretraining.store import Store
-from training.protocols.compare import Comparer, Comparison, ComparisonSettings, Contestant
+from training.protocols.compare import PROTOCOLS, Comparer, Comparison, ComparisonSettings, Contestant
+from training.protocols.compute import equal_budget
 from training.protocols.curves import comparison_table, save_curves
 from training.protocols.features import CachedFeatures, cached_features
 from training.protocols.grid import Labelled, best_of_grid, masked_loss, said
+from training.protocols.heads import HeadKind, fresh_head
 from training.protocols.label_draws import drawn_rows
 from training.protocols.lora import LoraLinear, add_lora
 from training.protocols.scores import macro_auroc, mean_difference, mean_score
 from training.protocols.tuning import LabelledImages, TuningSettings, said_of_images, tuned
 from workers.networks.glori import GLoRI
+from workers.networks.glori_pyramid import PyramidGLoRI
 from workers.networks.linear import LinearProbe
 from workers.networks.vit import ViT
 
@@ -95,10 +102,24 @@ def test_the_rate_is_chosen_by_validation_images_and_the_head_finds_what_is_ther
     assert macro_auroc(said(chosen.head, tested), tested.labels) > 0.9
 
 
-def test_glori_learns_from_cached_patches(features: CachedFeatures, store: Store) -> None:
+@pytest.mark.parametrize("kind", ["glori", "glori_pyramid"])
+def test_both_versions_of_glori_learn_from_cached_patches(
+    kind: HeadKind, vit: ViT, features: CachedFeatures, store: Store
+) -> None:
     learned, validation = (_labelled(features, store, range(start, start + 48)) for start in (0, 48))
-    create = lambda: GLoRI(64, 1, width=32, heads=4, hidden=32, cat_cls=True)  # noqa: E731
-    assert best_of_grid(create, learned, validation, rates=(1e-3, 5e-3), steps=60).validation > 0.9
+    create = fresh_head(kind, vit, 1)
+    chosen = best_of_grid(create, learned, validation, rates=(1e-4, 1e-3), steps=30, batch=16, precision="bf16")
+    assert chosen.validation > 0.9
+    # Asked in float32, whatever it was trained in.
+    assert said(chosen.head, validation).dtype == np.float32
+
+
+def test_a_head_is_the_one_that_a_bundle_names_by_its_kind(vit: ViT) -> None:
+    kinds = {"linear": LinearProbe, "glori": GLoRI, "glori_pyramid": PyramidGLoRI}
+    assert {kind: type(fresh_head(kind, vit, 3)()) for kind in get_args(HeadKind)} == kinds
+    bundled = {kind.model_fields["kind"].default for kind in get_args(ClassificationHead)}
+    assert bundled == set(kinds)
+    assert PROTOCOLS == _PROTOCOLS
 
 
 def test_unknown_labels_count_for_nothing_in_every_head() -> None:
@@ -177,6 +198,56 @@ def test_fine_tuning_learns_and_leaves_the_backbone_as_it_was(lora: bool, vit: V
     assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
 
 
+@pytest.mark.parametrize("kind", METHODS)
+def test_fresh_weights_learn_for_as_long_as_pre_training_and_fine_tuning_cost_together(kind: str) -> None:
+    settings = TuningSettings(steps=5, batch=4, rates=(1e-3, 1e-2))
+    recipe = tiny_recipe(kind)
+    budget = equal_budget(recipe, settings)
+    per_step = budget.tuning / settings.steps
+    assert per_step * budget.steps == pytest.approx(budget.pretraining + budget.tuning, abs=per_step)
+    # Twice the images cost twice as much, whatever the recipe sees of each.
+    longer = recipe.model_copy(update={"stages": [recipe.stages[0].model_copy(update={"steps": 12})]})
+    assert equal_budget(longer, settings).pretraining == pytest.approx(2 * budget.pretraining, rel=0.05)
+
+
+def test_of_a_plain_transformer_the_operations_are_those_of_its_matrices() -> None:
+    # 16 patches of 16 x 16 x 3 and a class token through 4 blocks of width 64: forward, and twice that for the
+    # gradients, but that nobody asks for the image's.
+    tokens, width, hidden, depth = 17, 64, 96, 4
+    per_block = 2 * tokens * (4 * width * width + 2 * width * hidden) + 4 * tokens * tokens * width
+    expected = 3 * depth * per_block + 2 * 2 * 16 * 768 * width
+    budget = equal_budget(tiny_recipe("mae"), TuningSettings(steps=10, batch=2, rates=(1e-3,)))
+    # The head, and the products that attention computes again for its gradients.
+    assert budget.tuning / 20 == pytest.approx(expected, rel=0.03)
+
+
+def test_steps_of_fresh_weights_are_given_or_computed_but_not_both() -> None:
+    given = ["mae-small", "--out", "nowhere", "--equal-compute", "--scratch-steps", "9"]
+    result = CliRunner().invoke(compare_command, given)
+    assert result.exit_code == 2
+    assert "--equal-compute" in result.output
+
+
+def test_layer_decay_spares_what_pre_training_has_learned_and_never_fresh_weights(
+    vit: ViT, store: Store, tmp_path: Path
+) -> None:
+    # Labels that no image tells: scores are neither 0.5 nor 1.
+    noise = np.random.default_rng(0).integers(0, 2, (96, 2)).astype(np.float32)
+    stores = dict.fromkeys(("train", "val", "test"), replace(store, labels=noise))
+    # The same weights under both names.
+    contestants = [Contestant(name, vit, _PREPROCESSING, "fresh") for name in ("learned", "fresh")]
+
+    def scores(layer_decay: float) -> dict[str, float]:
+        tuning = TuningSettings(steps=6, batch=16, rates=(3e-3,), layer_decay=layer_decay)
+        settings = ComparisonSettings(("nodule",), ("finetune",), (1.0,), tuning=tuning)
+        with Progress(disable=True) as progress:
+            comparison = Comparer(stores, settings, tmp_path, progress).compare(contestants)  # type: ignore[arg-type]
+        return {score.contestant: score.auroc for score in comparison.scores}
+
+    without, strong = scores(1.0), scores(0.01)
+    assert without["learned"] == without["fresh"] == strong["fresh"] != strong["learned"]
+
+
 def test_a_difference_is_certain_only_when_it_is_there() -> None:
     rng = np.random.default_rng(0)
     owners = np.array([f"p{index // 2}" for index in range(300)])
@@ -221,7 +292,7 @@ def test_a_comparison_says_of_every_backbone_what_it_gains_over_fresh_weights(
         fresh.patch_embed.proj.weight.zero_()
     contestants = [
         Contestant("sees", vit, _PREPROCESSING, "blind"),
-        Contestant("blind", fresh, _PREPROCESSING, "blind"),
+        Contestant("blind", fresh, _PREPROCESSING, "blind", tuning_steps=3),
     ]
     settings = ComparisonSettings(
         # Nobody knows of any mass: it is left out.
@@ -247,6 +318,9 @@ def test_a_comparison_says_of_every_backbone_what_it_gains_over_fresh_weights(
     assert linear["sees", 1.0, "drawn to other"].labelled == 48
     assert linear["sees", 0.1, ""].draws == 2
     assert {each.protocol for each in comparison.scores} == {"linear", "finetune", "lora"}
+    steps = {(each.contestant, each.steps) for each in comparison.scores if each.protocol == "finetune"}
+    assert steps == {("sees", 2), ("blind", 3)}
+    assert all(len(each.rates) == each.draws for each in comparison.scores)
     assert comparison.targets == ["nodule"]
     assert Comparison.model_validate_json(comparison.model_dump_json()) == comparison
     save_curves(comparison, tmp_path / "curves.png")
