@@ -120,6 +120,45 @@ def settled(ledger: Ledger, studies: Iterable[Expected], destination: str | None
     return condition
 
 
+def account(ledger: Ledger, studies: Iterable[Expected]) -> str:
+    """How far the work on the studies is, a line for each row: what a trial that waited in vain leaves to look at."""
+    lines = []
+    with ledger.read() as session:
+        for expected in studies:
+            study = session.scalar(select(Study).where(Study.study_instance_uid == expected.study_instance_uid))
+            if study is None:
+                lines.append(f"{expected.study_instance_uid}: unknown")
+                continue
+            pixels = select(Instance.pixel_digest).join(Series).where(Series.study_id == study.id)
+            results = session.scalars(select(Result).where(Result.study_id == study.id)).all()
+            rows: list[Inference | Result | Delivery] = [
+                *session.scalars(select(Inference).where(Inference.pixel_digest.in_(pixels))),
+                *results,
+                *session.scalars(select(Delivery).where(Delivery.result_id.in_([each.id for each in results]))),
+            ]
+            lines.append(
+                f"{expected.study_instance_uid}: {len(expected.files)} files, result due {study.result_due_at}"
+            )
+            lines += [_row(each) for each in rows]
+    return "\n".join(lines)
+
+
+def _row(row: Inference | Result | Delivery) -> str:
+    columns = (
+        "state",
+        "destination",
+        "current",
+        "version",
+        "attempts",
+        "due_at",
+        "lease_expires_at",
+        "commitment",
+        "error",
+    )
+    shown = [f"{name} {getattr(row, name)}" for name in columns if getattr(row, name, None) not in (None, "")]
+    return f"  {row.__tablename__} {row.id}: {', '.join(shown)}"
+
+
 def _is_settled(session: Session, expected: Expected, destination: str | None) -> bool:
     study = session.scalar(select(Study).where(Study.study_instance_uid == expected.study_instance_uid))
     if study is None or study.result_due_at is not None:

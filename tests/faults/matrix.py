@@ -6,14 +6,22 @@
 import os
 import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults import conditions, states
 from tests.faults.conditions import Condition, Death, failing
-from tests.faults.invariant import Expected, InvariantBroken, check_ledger, check_pacs, check_store, settled
+from tests.faults.invariant import (
+    Expected,
+    InvariantBroken,
+    account,
+    check_ledger,
+    check_pacs,
+    check_store,
+    settled,
+)
 from tests.faults.launcher import Action
 from tests.faults.pacs import Behaviour
 from tests.faults.rig import Rig
@@ -78,37 +86,40 @@ def run(rig: Rig, which: Trial, patience: float = PATIENCE_SECONDS) -> None:
     bystander = Expected(header.StudyInstanceUID, [path])
     studies = [sending.expected, bystander]
     rig.disk.settle()
-    with failing(condition.around, rig) as end:
-        action = Action.FREEZE if condition.death is Death.FROZEN else Action.KILL
-        try:
-            if not state.by_itself:
-                rig.orders.give(state, action)
-            senders = [*sending.send(), Sender(rig.node.port, [path])]
-            if state.by_itself:
-                _wait_for_first(senders)
-                rig.orders.give(state, action)
-            _wait_until_struck(rig, which, end)
-        finally:
-            rig.orders.withdraw()
-        if not condition.around.outlasts:
+    with _accounted_for(rig, studies):
+        with failing(condition.around, rig) as end:
+            action = Action.FREEZE if condition.death is Death.FROZEN else Action.KILL
+            try:
+                if not state.by_itself:
+                    rig.orders.give(state, action)
+                senders = [*sending.send(), Sender(rig.node.port, [path])]
+                if state.by_itself:
+                    _wait_for_first(senders)
+                    rig.orders.give(state, action)
+                _wait_until_struck(rig, which, end)
+            finally:
+                rig.orders.withdraw()
+            if not condition.around.outlasts:
+                end()
+            struck = rig.parts[state.part]
+            _start_again(rig, which, studies, patience)
+            if condition.around.other_destination_goes_on:
+                _wait(
+                    settled(rig.node.ledger, studies, "archive"), patience, "the other destination waits for the PACS"
+                )
             end()
-        struck = rig.parts[state.part]
-        _start_again(rig, which, studies, patience)
-        if condition.around.other_destination_goes_on:
-            _wait(settled(rig.node.ledger, studies, "archive"), patience, "the other destination waits for the PACS")
-        end()
-    for sender in senders:
-        if not sender.finish(patience):
-            raise InvariantBroken(f"waits for ever: a sender is not answered with success: {sender.refusals[-3:]}")
-    check_store(rig.node.home / "objects", studies, started - 1)
-    _wait(settled(rig.node.ledger, studies), patience, "a result is not delivered")
-    check_ledger(rig.node.ledger, studies)
-    check_pacs(rig.servers.orthanc.url, rig.node.ledger, studies)
-    if not struck.alive:
-        _wait(lambda: not members(struck.process.pid), patience, f"what the dead {state.part} had started goes on")
-    for part, running in others.items():
-        if condition.death is not Death.POWER_LOST and not running.alive:
-            raise InvariantBroken(f"the {part} died as well:\n{running.output[-2000:]}")
+        for sender in senders:
+            if not sender.finish(patience):
+                raise InvariantBroken(f"waits for ever: a sender is not answered with success: {sender.refusals[-3:]}")
+        check_store(rig.node.home / "objects", studies, started - 1)
+        _wait(settled(rig.node.ledger, studies), patience, "a result is not delivered")
+        check_ledger(rig.node.ledger, studies)
+        check_pacs(rig.servers.orthanc.url, rig.node.ledger, studies)
+        if not struck.alive:
+            _wait(lambda: not members(struck.process.pid), patience, f"what the dead {state.part} had started goes on")
+        for part, running in others.items():
+            if condition.death is not Death.POWER_LOST and not running.alive:
+                raise InvariantBroken(f"the {part} died as well:\n{running.output[-2000:]}")
 
 
 def members(leader: int) -> list[int]:
@@ -122,6 +133,15 @@ def members(leader: int) -> list[int]:
         if int(session) == leader and int(folder.name) != leader and state != "Z":
             found.append(int(folder.name))
     return found
+
+
+@contextmanager
+def _accounted_for(rig: Rig, studies: list[Expected]) -> Iterator[None]:
+    """What breaks the invariant is said with how far the work is, and what the parts said last."""
+    try:
+        yield
+    except InvariantBroken as error:
+        raise InvariantBroken(f"{error}\n{account(rig.node.ledger, studies)}\n{rig.last_words()}") from error
 
 
 def _wait(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:

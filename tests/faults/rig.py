@@ -31,6 +31,8 @@ from tests.support.processes import Running, free_port
 _ROOT = Path(__file__).resolve().parents[2]
 #: The home's file system, where this user may mount one: small, so that it can be filled at once.
 _HOME_BYTES = 192 << 20
+#: Of a part's log, where something is broken.
+_LAST_CHARACTERS = 3000
 _SETTINGS = """
 [study]
 quiet_seconds = 0.3
@@ -184,6 +186,10 @@ class Rig:
 
     def empty(self) -> None:
         (self.node.home / "ballast").unlink(missing_ok=True)
+
+    def last_words(self) -> str:
+        """The end of what each part has logged."""
+        return "\n".join(f"{part}: {running.output[-_LAST_CHARACTERS:]}" for part, running in self.parts.items())
 
     def close(self) -> None:
         self.orders.withdraw()

@@ -81,6 +81,11 @@ def _is_response(call: Call) -> bool:
     return bool(call.arguments[1].name == "P_DATA_TF")
 
 
+def _is_assembly(call: Call) -> bool:
+    # Pixels are read by the same processes.
+    return bool(call.arguments[2].__name__ == "assemble")
+
+
 def _request(method: str) -> Callable[[Call], bool]:
     return lambda call: call.arguments[1].method == method
 
@@ -117,8 +122,8 @@ STATES = [
         locked=True,
     ),
     State("after claim of a result", Part.WORKER, _claim_of("Result")),
-    State("in building", Part.WORKER, At("workers.processes:Processes", "call_for")),
-    State("objects built", Part.WORKER, At("workers.processes:Processes", "call_for", after=True)),
+    State("in building", Part.WORKER, At("workers.processes:Processes", "call_for", when=_is_assembly)),
+    State("objects built", Part.WORKER, At("workers.processes:Processes", "call_for", after=True, when=_is_assembly)),
     State("before result commit", Part.WORKER, Commit("Result"), locked=True),
     State("after result commit", Part.WORKER, Commit("Result", after=True)),
     State("after claim of a picture", Part.WORKER, _claim_of("Picture")),
