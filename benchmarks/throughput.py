@@ -27,7 +27,7 @@ from node.bundles.activation import activate, register
 from node.ledger.leases import WORK_TABLES
 from schemas.bundle import bundle_folder, read_manifest
 from schemas.settings import WorkerSettings
-from schemas.tables import Inference, WorkState
+from schemas.tables import Delivery, Inference, Picture, Result, WorkState
 from tests.support.live_node import LiveNode
 from tests.support.phantoms import write_phantom
 from tests.support.processes import wait_for
@@ -104,7 +104,7 @@ def _wait_until_done(node: LiveNode, studies: int) -> None:
         with node.ledger.read() as session:
             ended = [
                 session.scalar(select(func.count()).select_from(table).where(table.state == WorkState.DONE))
-                for table in WORK_TABLES
+                for table in (Inference, Result, Picture, Delivery)
             ]
             open_ = [
                 session.scalar(select(func.count()).select_from(table).where(table.state != WorkState.DONE))
