@@ -56,10 +56,11 @@ def compare_command(
     from rich.console import Console
 
     from schemas.errors import SettingsError
-    from training.pretrain_command import find_recipe, given_images
+    from training.pretrain_command import given_images
     from training.pretraining.filling import Filling
     from training.pretraining.images import SPLITS, recipe_images
     from training.pretraining.parallel import processes
+    from training.pretraining.recipe import find_pretraining_recipe
     from training.pretraining.trainer import Images, Machine, pretrain
     from training.progress import training_progress
     from training.protocols.compare import Comparer, ComparisonSettings
@@ -70,7 +71,7 @@ def compare_command(
 
     if equal_compute and scratch_steps is not None:
         raise click.UsageError("Give either --scratch-steps or --equal-compute, which computes them.")
-    wanted = [find_recipe(each).with_limits(steps, images) for each in recipes]
+    wanted = [find_pretraining_recipe(each).with_limits(steps, images) for each in recipes]
     given = given_images(sources, shards, ())
     asked = targets or tuple(dict.fromkeys(name for each in wanted if each.probe for name in each.probe.targets))
     if not asked:

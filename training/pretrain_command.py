@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from training.pretraining.images import Given
-    from training.pretraining.recipe import PretrainingRecipe
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -60,6 +59,7 @@ def pretrain_command(
     from training.pretraining.filling import Filling
     from training.pretraining.images import recipe_images
     from training.pretraining.parallel import processes
+    from training.pretraining.recipe import find_pretraining_recipe
     from training.pretraining.trainer import Images, Machine, pretrain
     from training.progress import training_progress
 
@@ -68,7 +68,7 @@ def pretrain_command(
         return
     if recipe is None or out is None:
         raise click.UsageError("Name a recipe and the folder --out; --list names the recipes.")
-    wanted = find_recipe(recipe).with_limits(steps, images)
+    wanted = find_pretraining_recipe(recipe).with_limits(steps, images)
     given = given_images(sources, shards, held_out)
     with processes() as among:
         # Of several processes one speaks.
@@ -85,18 +85,6 @@ def pretrain_command(
             trained = pretrain(wanted, learned, out, machine, progress)
         console.print(f"pre-trained: {trained}", soft_wrap=True, highlight=False)
         console.print(f"curves: tensorboard --logdir {out}", soft_wrap=True, highlight=False)
-
-
-def find_recipe(text: str) -> "PretrainingRecipe":
-    """A shipped recipe by name, or the one in a file. Raises SettingsError."""
-    from schemas.errors import SettingsError
-    from training.pretraining.recipe import read_pretraining_recipe, shipped_recipes
-
-    shipped = shipped_recipes()
-    path = shipped.get(text, Path(text))
-    if not path.is_file():
-        raise SettingsError(f"{text} is neither a file nor one of the recipes {', '.join(shipped)}.")
-    return read_pretraining_recipe(path)
 
 
 def given_images(sources: tuple[str, ...], shards: tuple[Path, ...], held_out: tuple[Path, ...]) -> "Given":

@@ -31,7 +31,7 @@ def test_evaluating_on_training_seeds_is_refused(tmp_path: Path) -> None:
         read_recipe(path)
 
 
-@pytest.mark.parametrize("name", ["reference.toml", "reference-gpu.toml"])
+@pytest.mark.parametrize("name", ["reference.toml", "reference-gpu.toml", "reference-pretrained.toml"])
 def test_the_reference_recipes_are_valid_judge_by_six_metrics_at_most_and_learn_from_clean_licences(name: str) -> None:
     recipe = read_recipe(default_recipe().with_name(name))
     assert recipe.gate is not None and 1 <= len(recipe.gate.metrics) <= 6

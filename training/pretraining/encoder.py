@@ -33,13 +33,18 @@ class Tokens:
 
 def create_encoder(architecture: Architecture, side: int) -> Backbone:
     """The backbone with fresh weights for images of `side` pixels. Raises SettingsError for one there is not."""
-    arguments = dict(architecture.arguments)
+    at = architecture_at(architecture, side)
     try:
-        if "vit" in architecture.timm_name:
-            arguments["img_size"] = side
-        return create_backbone(architecture.timm_name, arguments)
+        return create_backbone(at.timm_name, at.arguments)
     except (TypeError, ValueError) as error:
         raise SettingsError(f"The recipe's backbone {architecture.timm_name} cannot be made: {error}.") from error
+
+
+def architecture_at(architecture: Architecture, side: int) -> Architecture:
+    """The same for images of `side` pixels: of transformers, which have positions, it is an argument."""
+    if "vit" not in architecture.timm_name:
+        return architecture
+    return architecture.model_copy(update={"arguments": {**architecture.arguments, "img_size": side}})
 
 
 def create_vit(architecture: Architecture, side: int) -> ViT:

@@ -11,17 +11,17 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from schemas.bundle import Architecture, Manifest, Population
+from schemas.bundle import Manifest, Population
 from schemas.errors import BundleMakingError, SettingsError
 from schemas.preprocessing import Preprocessing
 from training.pretraining import layouts
 from training.pretraining.checkpoint import Trained, read_trained
+from training.pretraining.encoder import architecture_at
 from training.pretraining.recipe import PretrainingRecipe, StageTable
 from workers.bundle import LoadedBundle, write_bundle
 from workers.checkpoints.importing import selftest_images
 from workers.networks.features import Backbone
 from workers.networks.network import build_network
-from workers.networks.vit import ViT
 
 Layout = Literal["bundle", "published", "hugging-face"]
 
@@ -59,15 +59,12 @@ def write_backbone_bundle(trained: Trained, out: Path) -> LoadedBundle:
     """A bundle that is a backbone only, with the preprocessing that it was trained with."""
     recipe, stage = recipe_of(trained), stage_of(trained)
     backbone = kept_backbone(trained)
-    arguments = dict(recipe.backbone.arguments)
-    if isinstance(backbone, ViT):
-        arguments["img_size"] = stage.sizes[0]
     try:
         manifest = Manifest(
             name=recipe.name,
             version=recipe.version,
             created=datetime.now(UTC).date(),
-            architecture=Architecture(timm_name=recipe.backbone.timm_name, arguments=arguments),
+            architecture=architecture_at(recipe.backbone, stage.sizes[0]),
             preprocessing=seen_preprocessing(recipe, stage),
             heads=[],
             population=Population(),

@@ -69,6 +69,32 @@ def recipe_images(
     return stores
 
 
+def learned_images(
+    recipe: PretrainingRecipe, curation: Curation | None, sources: Sequence[str], folder: Path, filling: Filling
+) -> Store:
+    """The images to learn from, in `folder`, of a curation that was made before: its training part and nothing else.
+
+    Parameters
+    ----------
+    sources : names of those whose images are taken; None of them needs to be in the recipe
+
+    Raises SettingsError when there is nothing to learn from.
+    """
+    samples = [] if curation is None else [each for each in curation.part("train") if each.source in sources]
+    parts = []
+    if recipe.data.phantoms is not None:
+        corners = curation.settings.corners if curation is not None and sources else None
+        parts.append(_phantoms(recipe.data.phantoms, "train", corners, folder, filling))
+    if samples:
+        parts.append(sample_store(folder / "train-sources", samples, filling, "Reading train images"))
+    if not parts:
+        raise SettingsError(
+            f"The pre-training {recipe.name} has nothing to learn from: give data.phantoms to its recipe, or folders "
+            f"of {', '.join(recipe.data.sources) or 'sources that it names'}."
+        )
+    return joined(parts)
+
+
 def _wanted(named: Named) -> str:
     """As a recipe names it."""
     return named.kind if named.name == named.kind else f"{named.kind}:{named.name}"

@@ -68,7 +68,12 @@ class Method(nn.Module, ABC):
 
     def resized(self, name: str) -> bool:
         """Whether the tensor of the state belongs to positions, which another image size has other ones of."""
-        return name.endswith("pos_embed")
+        return is_position(name)
+
+
+def is_position(name: str) -> bool:
+    """Whether a tensor of this name holds positions of a backbone's patches, [1, 1 + patches, width]."""
+    return name.endswith("pos_embed")
 
 
 def frozen_copy(fresh: nn.Module, of: nn.Module) -> None:

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.bundle import Architecture
@@ -15,6 +16,7 @@ from schemas.preprocessing import Preprocessing
 from training.curation.settings import CurationSettings
 from training.examples.targets import TARGETS
 from training.pretraining.dinov2 import Dinov2, Dinov2Settings
+from training.pretraining.encoder import create_encoder
 from training.pretraining.gmml import Gmml, GmmlSettings
 from training.pretraining.mae import Mae, MaeSettings
 from training.pretraining.method import Method
@@ -131,8 +133,17 @@ class PretrainingRecipe(_Table):
             raise ValueError("two stages have one name")
         if isinstance(self.method, MocoSettings) and any(self.method.queue % stage.batch for stage in self.stages):
             raise ValueError(f"the queue of {self.method.queue} is no multiple of the batch")
-        if self.backbone.arguments.get("in_chans", 3) != self.preprocessing.channels:
-            raise ValueError("backbone.arguments.in_chans and the channels of preprocessing differ")
+        try:
+            # Without weights, so that it takes no time.
+            with torch.device("meta"):
+                channels = create_encoder(self.backbone, self.stages[0].sizes[0]).channels
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
+        if channels != self.preprocessing.channels:
+            raise ValueError(
+                f"the backbone takes {channels} channels (backbone.arguments.in_chans), preprocessing gives "
+                f"{self.preprocessing.channels}"
+            )
         return self
 
     def with_limits(self, steps: int | None, images: int | None) -> "PretrainingRecipe":
@@ -165,6 +176,18 @@ class PretrainingRecipe(_Table):
 def shipped_recipes() -> dict[str, Path]:
     """The recipes that come with the software, by name."""
     return {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
+
+
+def find_pretraining_recipe(text: str, beside: Path | None = None) -> PretrainingRecipe:
+    """A shipped recipe by name, or the one in a file; a relative path is looked for in the folder `beside`.
+
+    Raises SettingsError.
+    """
+    shipped = shipped_recipes()
+    path = shipped.get(text, Path(text) if beside is None else beside / text)
+    if not path.is_file():
+        raise SettingsError(f"{text} is neither a file nor one of the recipes {', '.join(shipped)}.")
+    return read_pretraining_recipe(path)
 
 
 def read_pretraining_recipe(path: Path) -> PretrainingRecipe:

@@ -81,6 +81,7 @@ def _facts(manifest: Manifest) -> Iterator[str]:
     yield f"- Made: {manifest.created.isoformat()}; licence: {manifest.licence}"
     size = manifest.preprocessing.size
     yield f"- Backbone: `{manifest.architecture.timm_name}` on {size} x {size} pixels"
+    yield from _pretraining(manifest)
     second = manifest.second_look
     if second is not None:
         yield (
@@ -92,6 +93,15 @@ def _facts(manifest: Manifest) -> Iterator[str]:
     yield f"- Regions and landmarks: {', '.join(manifest.channels)}"
     undetermined = [scored.target for scored in manifest.classes if scored.operating_point is None]
     yield f"- Reported as undetermined: {', '.join(undetermined) or 'none'}"
+
+
+def _pretraining(manifest: Manifest) -> Iterator[str]:
+    begun = manifest.training.get("pretraining")
+    if begun:
+        yield (
+            f"- The backbone was pre-trained without labels: {begun['method']}, recipe {begun['recipe']} "
+            f"{begun['version']}, on {begun['data']}"
+        )
 
 
 def _good_for(manifest: Manifest) -> Iterator[str]:

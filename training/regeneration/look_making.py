@@ -27,6 +27,8 @@ from training.examples.radiographs import read_examples
 from training.examples.store import Examples, open_examples
 from training.examples.targets import TARGETS
 from training.learning.looks import fit_first_look, fit_second_look
+from training.pretraining.recipe import PretrainingRecipe
+from training.regeneration.initial_backbone import begin_with, check_pretraining, pretrain_backbone
 from training.regeneration.look_manifest import look_manifest
 from training.regeneration.making import BUNDLE, DRAFT_CARD, Evaluated, round_to_stored_precision, save_curve
 from training.regeneration.patients import LEARNED, measure_on_patients, measured_on
@@ -81,6 +83,8 @@ class LookMaking:
     )
 
     def __init__(self, recipe: Recipe, given: Sequence[Named], progress: Progress) -> None:
+        # Again: whoever has changed a recipe since it was read may have changed whose seeds are whose.
+        check_pretraining(recipe)
         self._recipe = recipe
         self._progress = progress
         weights = {each.source: each.weight for each in recipe.sources}
@@ -107,12 +111,12 @@ class LookMaking:
         """Curate, render and read examples, train both looks, calibrate."""
         recipe = self._recipe
         curation = self._curate(stages)
-        stages.skip("pretrain", "the backbone learns together with its heads")
+        pretrained = self._pretrain(stages, curation)
         inputs = self._examples(stages, curation)
         first = stages.make(
             "first-look",
-            self._make_first_look,
-            inputs=inputs,
+            lambda folder: self._make_first_look(pretrained, folder),
+            inputs=[*inputs, *pretrained],
             part=[recipe.network, recipe.first_look, recipe.shares],
             code=[
                 "training.learning.augment",
@@ -124,6 +128,7 @@ class LookMaking:
                 "training.regeneration.look_manifest",
                 "workers.bundle",
                 "workers.networks",
+                *(_BEGINNING_CODE if pretrained else ()),
             ],
         )
         trained = self._train_second_look(stages, inputs, first)
@@ -228,6 +233,69 @@ class LookMaking:
                 self.attribution.extend(attributions(source, used))
         return curation
 
+    def _pretrain(self, stages: Stages, curation: Curation | None) -> list[Stage]:
+        """The stage with the backbone that the first look begins with; none where the recipe names no pre-training."""
+        wanted = self._pretraining
+        if wanted is None:
+            stages.skip("pretrain", "the backbone learns together with its heads")
+            return []
+        names = self._pretraining_sources
+        stage = stages.make(
+            "pretrain",
+            lambda folder: pretrain_backbone(wanted, curation, names, folder, self._progress),
+            # The digest stands for the images, and is of no matter to phantoms.
+            part=[wanted, names, [curation.digest, self._recipe.curation] if curation is not None and names else None],
+            code=[
+                "training.curation",
+                "training.examples",
+                "training.learning.loop",
+                "training.phantom",
+                "training.pretraining",
+                "training.regeneration.initial_backbone",
+                "training.rendering",
+                "training.sources",
+                "workers.bars",
+                "workers.bundle",
+                "workers.checkpoints.importing",
+                "workers.networks",
+                "workers.placement",
+                "workers.tube_limits",
+            ],
+        )
+        return [stage]
+
+    @property
+    def _pretraining(self) -> PretrainingRecipe | None:
+        """What is pre-trained, with the curation that it really has."""
+        table = self._recipe.pretraining
+        if table is None:
+            return None
+        data = table.recipe.data.model_copy(update={"curation": self._recipe.curation})
+        return table.recipe.model_copy(update={"data": data})
+
+    @property
+    def _pretraining_sources(self) -> list[str]:
+        """Names of the sources that the pre-training reads: it wants them, and this recipe learns from them."""
+        table = self._recipe.pretraining
+        wanted = [] if table is None else table.recipe.data.sources
+        return [each.name for each in self._given if _wanted(each) in wanted and self._weights[each.name] > 0]
+
+    @property
+    def pretrained_with(self) -> dict[str, str] | None:
+        """What the manifest says of the pre-training; None without one."""
+        wanted = self._pretraining
+        if wanted is None:
+            return None
+        simulated = [f"{wanted.data.phantoms.training:,} simulated radiographs"] if wanted.data.phantoms else []
+        sources = self._pretraining_sources
+        radiographs = [f"radiographs of {', '.join(sources)}"] if sources else []
+        return {
+            "method": wanted.method.kind,
+            "recipe": wanted.name,
+            "version": wanted.version,
+            "data": "; ".join([*simulated, *radiographs]),
+        }
+
     def _examples(self, stages: Stages, curation: Curation | None) -> list[Stage]:
         recipe = self._recipe
         rendered = stages.make(
@@ -309,13 +377,15 @@ class LookMaking:
         heads = [head for head in manifest.heads if head is not manifest.second_look]
         return manifest.model_copy(update={"heads": heads})
 
-    def _make_first_look(self, folder: Path) -> None:
+    def _make_first_look(self, pretrained: Sequence[Stage], folder: Path) -> None:
         settings, checkpoint = self._recipe.first_look.settings, folder / _CHECKPOINT
         if not (folder / BUNDLE).exists():
             mixture = self._mixture()
             torch.manual_seed(settings.seed)
             manifest = self._manifest(mixture)
             network = build_network(manifest)
+            for stage in pretrained:
+                begin_with(network.backbone, stage.folder)
             curve = fit_first_look(network, mixture, manifest, settings, self._progress, checkpoint)
             save_curve(curve, folder)
             self._write_draft(folder, manifest, network)
@@ -398,6 +468,10 @@ _EXAMPLE_CODE = (
     "workers.placement",
     "workers.tube_limits",
 )
+
+
+#: What brings a pre-trained backbone into the first look.
+_BEGINNING_CODE = ("training.pretraining.positions", "training.regeneration.initial_backbone")
 
 
 def _wanted(named: Named) -> str:

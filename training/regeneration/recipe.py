@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from schemas.bundle import Architecture, Population
 from schemas.errors import SettingsError
@@ -14,7 +14,9 @@ from training.examples.filling import Placing
 from training.examples.store import DETAIL_CROP
 from training.examples.targets import TARGETS
 from training.learning.loop import LearningSettings
+from training.pretraining.recipe import PretrainingRecipe, find_pretraining_recipe
 from training.regeneration.gate import GateRules
+from training.regeneration.initial_backbone import check_pretraining
 
 
 class _Table(BaseModel):
@@ -71,6 +73,24 @@ class SourceTable(_Table):
     weight: Annotated[float, Field(ge=0)]
 
 
+class PretrainingTable(_Table):
+    """What the backbone learns without labels, before the first look; see docs/pretraining.md.
+
+    The sources of its recipe are read as far as this recipe learns from them, from this recipe's curation: its own
+    `data.curation` decides nothing here, and no image of a validation or test patient is learned from.
+    """
+
+    #: A name of `chexnode train pretrain --list`, a file (relative to this recipe's), or the recipe itself as a table.
+    recipe: PretrainingRecipe
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _read(cls, recipe: Any, info: ValidationInfo) -> Any:
+        return (
+            find_pretraining_recipe(recipe, (info.context or {}).get("folder")) if isinstance(recipe, str) else recipe
+        )
+
+
 class LookTable(_Table):
     """One training; see training/learning/loop.py."""
 
@@ -112,6 +132,8 @@ class Recipe(_Table):
     phantom_weight: Annotated[float, Field(ge=0)] = 1.0
     #: Of the sources. Weights that are shipped are learned from clean licences only.
     curation: CurationSettings = CurationSettings(clean_only=True)
+    #: None: the backbone begins as it is drawn.
+    pretraining: PretrainingTable | None = None
     first_look: LookTable
     second_look: LookTable
     calibration: CalibrationTable = CalibrationTable()
@@ -131,7 +153,7 @@ class Recipe(_Table):
         return Placing(self.network.preprocessing, self.network.detail_size)
 
     def with_limits(self, steps: int | None, pool: int | None) -> "Recipe":
-        """The same recipe, shorter: at most so many steps of each look and training phantoms, the rest in proportion.
+        """The same recipe, shorter: at most so many steps and phantoms of each training, the rest in proportion.
 
         A rehearsal has no gate: what it makes is not registered.
         """
@@ -146,6 +168,9 @@ class Recipe(_Table):
             ]
             changes["phantoms"] = self.phantoms.model_copy(update={"training": pool, "validation": shares[0]})
             changes["evaluation"] = self.evaluation.model_copy(update={"count": shares[1]})
+        if self.pretraining is not None and (steps is not None or pool is not None):
+            shorter = self.pretraining.recipe.with_limits(steps, pool)
+            changes["pretraining"] = self.pretraining.model_copy(update={"recipe": shorter})
         if changes:
             changes["gate"] = None
             # So that nobody takes it for the bundle of the whole recipe.
@@ -160,7 +185,7 @@ def default_recipe() -> Path:
 
 def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe. Raises SettingsError that names the key at fault, or seeds that overlap."""
-    return parse_recipe(read_text(path), str(path))
+    return parse_recipe(read_text(path), str(path), path.parent)
 
 
 def read_text(path: Path) -> str:
@@ -173,11 +198,17 @@ def read_text(path: Path) -> str:
         raise SettingsError(f"{path} is not UTF-8: {error.reason} at byte {error.start}.") from error
 
 
-def parse_recipe(text: str, origin: str) -> Recipe:
-    """The recipe in TOML `text`, which came from `origin`. Raises SettingsError as `read_recipe` does."""
+def parse_recipe(text: str, origin: str, folder: Path | None = None) -> Recipe:
+    """The recipe in TOML `text`, which came from `origin`. Raises SettingsError as `read_recipe` does.
+
+    Parameters
+    ----------
+    folder : where files lie that it names
+    """
     try:
-        recipe = Recipe.model_validate(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        recipe = Recipe.model_validate(tomllib.loads(text), context={"folder": folder})
+        check_pretraining(recipe)
+    except (tomllib.TOMLDecodeError, ValidationError, SettingsError) as error:
         raise SettingsError(f"{origin}: {error}") from error
     pool = recipe.phantoms
     pool_end = pool.first_seed + pool.training + pool.validation

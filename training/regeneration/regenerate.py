@@ -236,6 +236,7 @@ def _report(stages: Stages, bundle: LoadedBundle, evaluated: Stage, verdict: Gat
 def _provenance(recipe: Recipe, making: LookMaking, stages: Stages) -> dict[str, Any]:
     return {
         "data": making.data,
+        **({} if making.pretrained_with is None else {"pretraining": making.pretrained_with}),
         "attribution": list(making.attribution),
         "recipe": recipe.model_dump(mode="json", exclude={"bundle", "population"}),
         "stages": {stage.document.name: stage.document.key for stage in stages.done},
