@@ -28,7 +28,7 @@ class DestinationState(Base):
     #: Its name in the settings.
     destination: Mapped[str] = mapped_column(String(32), primary_key=True)
     breaker: Mapped[str] = mapped_column(String(16), default=Breaker.CLOSED)
-    #: Failures since the last success that tell against the destination (node/delivery/admission.py).
+    #: Failures since the last success that tell against the destination (node/delivery/breaker.py).
     failures: Mapped[int] = mapped_column(default=0)
     #: Delivery that failed last, so that one bad object alone never opens the breaker.
     failed_delivery_id: Mapped[int | None] = mapped_column()
